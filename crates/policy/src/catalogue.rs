@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) mod read;
 
-/// Every name that exists. A name that isn't here is an error wherever it appears.
+/// Every name that exists. A name that is not here is an error everywhere.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     realms: Vec<RealmName>,
@@ -28,7 +28,7 @@ pub struct Catalogue {
     tree: Node,
 }
 
-/// A scope of the catalogue, perhaps with parameters: `videos/{id}:play`.
+/// A scope of the catalogue, which may have parameters: `videos/{id}:play`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     pub(crate) text: String,
@@ -69,8 +69,8 @@ impl Catalogue {
         &self.audiences
     }
 
-    /// The audience whose address this `resource` of an OAuth client is (RFC 8707 §2: an absolute URI, so that the name
-    /// of an audience is none).
+    /// The audience with this address, given as the `resource` of an OAuth client (RFC 8707 §2: an absolute URI, so the
+    /// name of an audience is not one).
     #[must_use]
     pub fn audience_of(&self, resource: &str) -> Option<&Audience> {
         self.resources.get(resource)
@@ -137,7 +137,7 @@ impl Catalogue {
         self.tree.has(Some(scope.resource()), scope.action())
     }
 
-    /// Whether the scope exists, whatever its parameters are.
+    /// Whether the scope exists, with any parameters.
     pub(crate) fn has_template(&self, template: &Template) -> bool {
         self.templates.iter().any(|known| known.admits(template))
     }
@@ -170,7 +170,7 @@ impl Catalogue {
         self.tree.meets(&segments, is_prefix, action)
     }
 
-    /// The action that `text` was most likely meant to be, of those that a rule about `object` can have.
+    /// The action that `text` was most likely meant to be, among those that a rule about `object` can have.
     pub(crate) fn nearest_action(&self, object: &Object, text: &str) -> Option<String> {
         let actions: BTreeSet<&str> = self
             .templates
@@ -195,7 +195,7 @@ impl Catalogue {
 }
 
 impl Template {
-    /// Whether each scope of `other` is one of this template.
+    /// Whether each scope of `other` is a scope of this template.
     fn admits(&self, other: &Self) -> bool {
         self.action == other.action
             && self.segments.len() == other.segments.len()
@@ -208,7 +208,7 @@ impl Template {
 }
 
 impl Node {
-    /// Whether a scope has the rest of a path, if there is one left.
+    /// Whether a scope has the rest of a path, if any is left.
     fn has(&self, path: Option<&str>, action: &str) -> bool {
         let Some(path) = path else {
             return self.actions.iter().any(|known| known == action);
@@ -223,7 +223,7 @@ impl Node {
             || self.parameter.as_ref().is_some_and(|node| node.has(rest, action))
     }
 
-    /// Whether some scope here has these segments, the last of which may be only the start of one.
+    /// Whether some scope here has these segments, the last of which may be only the beginning of a segment.
     fn meets(&self, segments: &[&str], is_prefix: bool, action: &Star) -> bool {
         match segments {
             [] => self.actions.iter().any(|known| action.admits(known)),
@@ -242,7 +242,7 @@ impl Node {
         }
     }
 
-    /// The nodes whose segment begins with `start`. What a parameter stands for may begin with anything.
+    /// The nodes whose segment begins with `start`. The value of a parameter may begin with anything.
     fn children_from<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a Node> {
         let from = (Bound::Included(start), Bound::Unbounded);
         let literals = self

@@ -5,7 +5,7 @@ macro_rules! codes {
     ($($name:ident = $code:literal, $title:literal;)*) => {
         $(pub(crate) const $name: &str = $code;)*
 
-        /// Every code with what it stands for, in order. `docs/policies.md` has this table with remedies.
+        /// Every code with its meaning, in order. `docs/policies.md` has this table with remedies.
         pub const CODES: &[(&str, &str)] = &[$(($code, $title)),*];
     };
 }

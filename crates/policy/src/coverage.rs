@@ -1,4 +1,4 @@
-//! Which rules the policy's own tests put to the proof.
+//! Which rules the policy's own tests cover.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::{
     suite::Case,
 };
 
-/// What the tests of a policy are, and which rules they leave out.
+/// The tests of a policy, and the rules that they don't cover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestReport {
     /// How many `[[test]]` there are.
@@ -21,19 +21,19 @@ pub struct TestReport {
     pub expectations: usize,
     /// The rules that no test covers, in the order of files and lines.
     ///
-    /// A `p` rule is covered if it matches what some test asks, whether it decides or not; where Casbin
-    /// itself serves the model, only if it decides. A `g` rule is
-    /// covered if it lies on the shortest path from the subject, or an asserted role, of some test to the
+    /// A `p` rule is covered if it matches a question of a test, whether it decides or not; with a model that Casbin
+    /// itself serves, only if it decides. A `g` rule is covered if it is on the shortest path from the subject, or an
+    /// asserted role, of some test to the holder of a `p` rule that matches a question of the test.
     /// holder of a `p` rule that matches what the test asks.
     pub uncovered: Vec<RuleAt>,
-    /// How many calls they say the routes for.
+    /// How many calls the tests of routes have.
     pub calls: usize,
     /// The routes that decide no call of a test, in the order of the file.
     pub uncovered_routes: Vec<RuleAt>,
 }
 
 impl Policy {
-    /// Counts the policy's own tests, all of which pass, and finds the rules that they do not cover.
+    /// Counts the policy's own tests, all of which pass, and finds the rules that they don't cover.
     #[must_use]
     pub fn test_report(&self) -> TestReport {
         let mut coverage = Coverage::new(self);
@@ -122,7 +122,7 @@ impl<'a> Coverage<'a> {
     }
 }
 
-/// What tells an edge from others.
+/// The identity of an edge.
 fn key(edge: &RoleEdge) -> (&str, u32) {
     (&edge.place.file, edge.place.line)
 }
@@ -174,7 +174,7 @@ p, role:other, *, videos, read, deny
         // Her direct edge is the shortest path; a rule of another realm does not match.
         assert_eq!(uncovered(ann), (1, 1, vec![2, 3, 4, 5, 7, 8]));
         let role = "[[test]]\nname = \"role\"\nrealm = \"production\"\nroles = [\"role:editor\"]\ndeny = [\"videos:read\", \"videos:write\"]\n";
-        // What is overruled by a denial matches all the same.
+        // A rule that a denial overrules still matches.
         assert_eq!(uncovered(role), (1, 2, vec![5, 6, 7, 8]));
         assert_eq!(uncovered(&format!("{ann}{role}")), (2, 3, vec![5, 7, 8]));
     }

@@ -1,4 +1,4 @@
-//! What is wrong with a policy, said so that it can be put right.
+//! Findings about a policy, with advice on how to fix them.
 
 use std::{fmt, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{code::CODES, text::is_invisible, work::Work};
 /// The most characters of a message.
 const LENGTH_MAX: usize = 1_000;
 
-/// One finding, at one place of one file.
+/// One finding, at one position of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The stable code, one of [`CODES`](crate::CODES).
@@ -27,7 +27,8 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// The finding as whoever may not read the files may see it: where it is and what its code stands for.
+    /// The finding without its content, for callers that may not read the files: its position and the meaning of its
+    /// code.
     #[must_use]
     pub fn without_content(&self) -> Self {
         let title = CODES.iter().find(|(code, _)| *code == self.code);
@@ -38,7 +39,7 @@ impl Diagnostic {
         }
     }
 
-    /// Something that is right, and worth knowing.
+    /// A warning: the policy is valid, but the caller should know this.
     pub(crate) fn warning(code: &'static str, place: &Place, message: &str, help: &str) -> Self {
         Self::new(code, place, message, Some(help))
     }
@@ -55,8 +56,8 @@ impl Diagnostic {
     }
 }
 
-/// The text without secrets, not too long, and without what could change how a terminal or a log shows it:
-/// names that are wrong are quoted, and TOML has escapes for every character.
+/// The text without secrets, limited in length, and without characters that could change how a terminal or a log shows
+/// it: wrong names are quoted, and TOML has escapes for every character.
 fn printable(text: &str) -> String {
     let text = secret::redact(text);
     let mut printable = String::with_capacity(text.len());
@@ -89,7 +90,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Why files are no policy: every finding, in the order of files and lines.
+/// Why files are not a policy: every finding, in the order of files and lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {
     /// The findings; never empty.
@@ -135,10 +136,10 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// How many findings are kept: a file of another kind would otherwise give one for each of its lines.
+/// How many findings are kept: otherwise a file of another kind would give one for each of its lines.
 const DIAGNOSTICS_MAX: usize = 1_000;
 
-/// A place in a file.
+/// A position in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) file: Arc<str>,
@@ -147,7 +148,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The beginning of a file: the place of what is missing.
+    /// The beginning of a file: the position for what is missing.
     pub(crate) fn start(file: &str) -> Self {
         Self {
             file: Arc::from(file),
@@ -170,7 +171,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Collects findings, so that one look shows all of them.
+/// Collects findings, so that one run reports all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     diagnostics: Vec<Diagnostic>,
@@ -178,7 +179,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Findings of work that may be stopped: then they are full, so that whoever looks for more ends.
+    /// Findings of work that may be stopped: then they are full, so that a search for more ends.
     pub(crate) fn of(work: &Work) -> Self {
         Self {
             diagnostics: Vec::new(),
@@ -207,12 +208,12 @@ impl Findings {
         }
     }
 
-    /// Whether there is nothing wrong so far.
+    /// Whether nothing is wrong so far.
     pub(crate) fn is_empty(&self) -> bool {
         self.diagnostics.is_empty()
     }
 
-    /// Whether further findings would be dropped, or nobody waits for them any more.
+    /// Whether further findings would be dropped, or the caller no longer waits for them.
     pub(crate) fn is_full(&self) -> bool {
         self.diagnostics.len() >= DIAGNOSTICS_MAX || self.work.is_over()
     }

@@ -1,4 +1,4 @@
-//! What a change of policy means: who gains and who loses what.
+//! The effect of a policy change: which holders gain or lose which scopes.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -28,14 +28,14 @@ use side::{Meaning, Side};
 /// How many changes are kept.
 const CHANGES_MAX: usize = 10_000;
 
-/// The difference between two policies in what they allow, whatever their rules look like.
+/// The difference between two policies in what they allow, regardless of the form of their rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
     /// The revision before.
     pub old: PolicyRevision,
     /// The revision after.
     pub new: PolicyRevision,
-    /// Who gains and who loses what, ordered by realm, holder and scope; the first 10,000.
+    /// The gains and losses, ordered by realm, holder and scope; the first 10,000.
     pub changes: Vec<Change>,
     /// How many gains there are, kept or not.
     pub gained: usize,
@@ -43,10 +43,10 @@ pub struct Diff {
     pub lost: usize,
     /// The names that exist only before or only after, in order.
     pub catalogue: Vec<CatalogueChange>,
-    /// What requests behind proxies need otherwise.
+    /// The changes of what requests behind proxies need.
     pub routes: RouteChanges,
-    /// How many questions were not asked. Always 0 for two compiled policies; where Casbin itself answers
-    /// for one of them, each question takes milliseconds, and parameters are compared by examples.
+    /// How many questions were not asked. Always 0 for two compiled policies. If Casbin itself answers for one of them,
+    /// each question takes milliseconds, and parameters are compared with examples.
     pub unasked: usize,
 }
 
@@ -55,16 +55,16 @@ pub struct Diff {
 pub struct Change {
     /// The realm.
     pub realm: RealmName,
-    /// A subject that the rules name, or a role: that speaks for all to whom it is asserted.
+    /// A subject that the rules name, or a role, which represents everyone to whom it is asserted.
     pub holder: String,
     /// The scope, or the authority's own permission below `tessera/`.
     ///
-    /// A parameter stands for every value that no rule of the holder singles out: `videos/{id}:play`, or
-    /// `videos/premium-{id}:play` where a rule names `videos/premium-*`.
+    /// A parameter represents every value that no rule of the holder singles out: `videos/{id}:play`, or
+    /// `videos/premium-{id}:play` if a rule names `videos/premium-*`.
     pub scope: String,
     /// Gained or lost.
     pub kind: ChangeKind,
-    /// The rule that gives it after, denies it after, or gave it before.
+    /// The rule that allows it after, denies it after, or allowed it before.
     pub rule: Option<RuleAt>,
 }
 
@@ -78,7 +78,7 @@ pub enum ChangeKind {
 }
 
 impl Change {
-    /// Whether this is about what the authority itself does, such as issuing for others.
+    /// Whether this is an action of the authority itself, such as issuing for others.
     #[must_use]
     pub fn is_permission(&self) -> bool {
         own::is_own(&self.scope)
@@ -86,7 +86,7 @@ impl Change {
 }
 
 impl Diff {
-    /// Whether nothing changes: neither what is allowed, nor a name, nor a route. Never true where a question was not
+    /// Whether nothing changes: neither what is allowed, nor a name, nor a route. Never true if a question was not
     /// asked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -118,8 +118,8 @@ impl Diff {
     }
 }
 
-/// Compares two policies: every holder that either names, in every realm, for every scope of either
-/// catalogue and every permission of the authority.
+/// Compares two policies: every holder that either of them names, in every realm, for every scope of either catalogue
+/// and every permission of the authority.
 #[must_use]
 pub fn diff(old: &Policy, new: &Policy) -> Diff {
     let mut diff = Diff::of(old, new);
@@ -130,7 +130,7 @@ pub fn diff(old: &Policy, new: &Policy) -> Diff {
 /// The same as work that can be stopped.
 ///
 /// # Errors
-/// Fails where it is stopped.
+/// Fails if it is stopped.
 pub fn diff_within(old: &Policy, new: &Policy, work: &Work) -> Result<Diff, Stopped> {
     let _asking = AskingFor::new(work);
     let mut diff = Diff::of(old, new);
@@ -139,7 +139,7 @@ pub fn diff_within(old: &Policy, new: &Policy, work: &Work) -> Result<Diff, Stop
 }
 
 impl Diff {
-    /// What can be told without asking anything.
+    /// The part of the difference that needs no questions.
     fn of(old: &Policy, new: &Policy) -> Self {
         Self {
             old: old.revision().clone(),
@@ -153,7 +153,7 @@ impl Diff {
         }
     }
 
-    /// Adds who gains and who loses what. Where the work is stopped, some is missing.
+    /// Adds the gains and losses. If the work is stopped, some are missing.
     fn compare(&mut self, old: &Policy, new: &Policy, work: &Work) {
         self.routes = change::compare(old, new, work);
         let holders: BTreeSet<&str> = [old, new].into_iter().flat_map(side::holders).collect();
@@ -213,7 +213,7 @@ struct Outcome {
     rule: Option<RuleAt>,
 }
 
-/// The names whose rules a holder has, before and after: holders alike in these are alike in everything.
+/// The names whose rules a holder has, before and after: holders with the same names have the same changes.
 type Rules<'a> = (Vec<&'a str>, Vec<&'a str>);
 
 /// Two policies in one realm.
@@ -257,7 +257,7 @@ impl<'a> Comparison<'a> {
         )
     }
 
-    /// Whether whoever has these rules is allowed the same before and after.
+    /// Whether holders of these rules are allowed the same before and after.
     fn is_same(&self, (old, new): &Rules<'a>) -> bool {
         old == new
             && !self.representatives.has_changed_templates()
@@ -288,8 +288,8 @@ impl<'a> Comparison<'a> {
         outcomes
     }
 
-    /// The templates that may be decided differently: those that a changed rule matches, and those that
-    /// only one catalogue has and any rule matches. All others are decided as before.
+    /// The templates whose decision may differ: those that a changed rule matches, and those that only one catalogue
+    /// has and any rule matches. All other decisions stay the same.
     fn touched(&self, before: &HashSet<Meaning<'a>>, after: &HashSet<Meaning<'a>>) -> Vec<&'a Template> {
         let representatives = self.representatives;
         let met_by = |(object, action, _): &Meaning<'a>| representatives.met_by(object, action);
@@ -308,7 +308,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// How a scope is decided otherwise after than before, if it is.
+/// The change of the decision about a scope, if there is one.
 fn outcome(
     [old, new]: [&Side<'_>; 2],
     holder: &str,

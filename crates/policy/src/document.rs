@@ -1,4 +1,4 @@
-//! TOML with the place of every key and value, so that all mistakes are found in one go.
+//! TOML with the position of every key and value, so that all mistakes are found in one run.
 
 use toml::{
     Spanned,
@@ -55,7 +55,7 @@ impl<'a> Table<'a> {
                 value,
             };
         let mut entries: Vec<_> = table.iter().map(entry).collect();
-        // A map is sorted by key; of two that clash, the second in the file is the wrong one.
+        // A map is sorted by key; if two clash, the second in the file is the wrong one.
         entries.sort_by_key(|entry| (entry.place.line, entry.place.column));
         Self { entries, place }
     }
@@ -68,7 +68,7 @@ impl<'a> Table<'a> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// Refuses every key but these.
+    /// Refuses every key except these.
     pub(crate) fn refuse_others(&self, known: &[&str], findings: &mut Findings) {
         for entry in self.entries.iter().filter(|entry| !known.contains(&entry.key)) {
             let message = format!("{} is not known here", quote(entry.key));
@@ -80,7 +80,7 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The place of the value.
+    /// The position of the value.
     pub(crate) fn value_place(&self) -> Place {
         self.text.place(self.value.span().start)
     }
@@ -103,7 +103,7 @@ impl<'a> Entry<'a> {
         value
     }
 
-    /// Whether the value is a list with nothing in it.
+    /// Whether the value is an empty list.
     pub(crate) fn is_empty_list(&self) -> bool {
         self.value
             .get_ref()
@@ -130,7 +130,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// The value as a list of texts with their places; anything else is a finding.
+    /// The value as a list of texts with their positions; anything else is a finding.
     pub(crate) fn texts(&self, findings: &mut Findings) -> Vec<(Place, &'a str)> {
         self.list("a list of texts", findings, |item| {
             item.get_ref()

@@ -1,4 +1,4 @@
-//! Why a question is answered as it is: the deciding rule, the path to its holder, and the nearest misses.
+//! The reasons for an answer: the deciding rule, the path to its holder, and the nearest misses.
 
 use tessera_core::{PolicyRevision, RealmName, RoleName, Subject};
 
@@ -15,38 +15,38 @@ mod trial;
 
 pub use miss::{Miss, MissReason};
 
-/// How many roles an explanation has with their paths.
+/// How many roles with their paths an explanation has.
 const ROLES_MAX: usize = 100;
-/// What is missing where Casbin itself answers.
+/// The note for a policy that Casbin itself serves.
 const NOTE: &str = "casbin itself serves this model, and does not tell which rules nearly matched";
 
-/// The answer to a question with everything that led to it.
+/// The answer to a question, with all its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The revision that answered.
     pub revision: PolicyRevision,
     /// The realm.
     pub realm: RealmName,
-    /// Whom the question is about.
+    /// The subject of the question.
     pub subject: Subject,
     /// The roles that counted, for this question, as if the subject had them.
     pub asserted: Vec<RoleName>,
-    /// What was asked for, as `resource:action`.
+    /// The requested scope, as `resource:action`.
     pub scope: String,
-    /// The answer: what [`Policy::decide`] says.
+    /// The answer: the result of [`Policy::decide`].
     pub verdict: Verdict,
-    /// The rule that decided: the first that denies, or else the first that allows.
+    /// The rule that decided: the first that denies, otherwise the first that allows.
     pub rule: Option<RuleAt>,
-    /// How the subject comes to the holder of the deciding rule; empty where the rule names the subject.
+    /// The path from the subject to the holder of the deciding rule; empty if the rule names the subject.
     pub path: Vec<RoleStep>,
     /// The roles that the subject has in the realm, the nearest first, each with its shortest path; at most
     /// 100.
     pub roles: Vec<Vec<RoleStep>>,
     /// How many more roles the subject has.
     pub roles_left_out: usize,
-    /// For a denial, the rules that would have allowed but for one thing, nearest first; at most 5.
+    /// For a denial, the rules of which only one part does not match, nearest first; at most 5.
     pub misses: Vec<Miss>,
-    /// What the explanation can't tell, and why.
+    /// What the explanation does not contain, and why.
     pub note: Option<String>,
 }
 
@@ -55,7 +55,7 @@ pub struct Explanation {
 pub struct RoleStep {
     /// The role.
     pub role: RoleName,
-    /// Why whoever stands before has it.
+    /// Why the previous name has it.
     pub given: Given,
 }
 
@@ -69,9 +69,9 @@ pub enum Given {
 }
 
 impl Policy {
-    /// Answers one question, and says why.
+    /// Answers one question, with the reasons.
     ///
-    /// Looks at every rule: some milliseconds with 100,000 of them, while [`Policy::decide`] looks at few.
+    /// It evaluates every rule: some milliseconds with 100,000 of them, while [`Policy::decide`] evaluates few.
     #[must_use]
     pub fn explain(&self, question: &Question<'_>) -> Explanation {
         let asked = self.asked(question.realm, question.subject, question.roles);
@@ -129,7 +129,7 @@ impl Policy {
         }
     }
 
-    /// The holder of a `p` rule, where the model tells.
+    /// The holder of a `p` rule, if the model has one.
     pub(crate) fn holder(&self, number: u32) -> Option<&str> {
         if let Some(served) = &self.served {
             let row = self.rules.rows.get(usize::try_from(number).ok()?)?;

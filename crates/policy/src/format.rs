@@ -1,11 +1,10 @@
-//! Rule files, spaced alike.
+//! Uniform spacing of rule files.
 
-/// The text of a `*.csv` with its rules spaced alike; nothing but spaces and line ends changes.
+/// The text of a `*.csv` with uniform spacing; only spaces and line ends change.
 ///
-/// A rule gets one space after each comma, and none elsewhere around its fields. Lines end with a line
-/// feed, blank ones stand alone and not at the beginning, comments keep their places. A line that is neither
-/// a rule, a comment nor blank is left as it is but for the spaces at its end. Formatting twice changes
-/// nothing more.
+/// A rule gets one space after each comma, and no other spaces around its fields. Lines end with a line feed. Blank
+/// lines are single and not at the beginning, and comments stay where they are. A line that is not a rule, a comment or
+/// blank only loses the spaces at its end. Formatting a second time changes nothing.
 #[must_use]
 pub fn format_rules(text: &str) -> String {
     let mut formatted = String::with_capacity(text.len());
@@ -29,7 +28,7 @@ pub fn format_rules(text: &str) -> String {
 
 /// Formats a line without spaces at its end.
 fn format_line(line: &str) -> String {
-    // Only spaces: a tab would be refused by the loader, and is not hidden here.
+    // Only spaces are removed: the loader refuses a tab, so it must stay visible here.
     let trimmed = line.trim_matches(' ');
     if trimmed.is_empty() || trimmed.starts_with('#') {
         return trimmed.to_owned();
@@ -42,7 +41,7 @@ fn format_line(line: &str) -> String {
     }
 }
 
-/// Whether the fields have the shape of a rule, and nothing in them whose meaning spaces could change.
+/// Whether the fields have the form of a rule, and contain nothing whose meaning spaces could change.
 fn is_rule(fields: &[&str]) -> bool {
     let has_shape = matches!(fields, ["p", _, ..] | ["g", _, ..]);
     let is_plain =

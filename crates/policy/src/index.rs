@@ -1,7 +1,7 @@
-//! The rules, compiled: a decision looks up what matters to it, however many rules there are.
+//! The compiled rules: the cost of a decision does not depend on the number of rules.
 //!
-//! INVARIANT: for every question the index finds an `allow` if and only if Casbin does, and a `deny` if
-//! and only if Casbin does. A property test shows it, and each load compares a sample.
+//! INVARIANT: for every question the index finds an `allow` if and only if Casbin does, and a `deny` if and only if
+//! Casbin does. A property test verifies it, and each load compares a sample.
 
 use std::{ops::Range, sync::Arc};
 
@@ -14,27 +14,27 @@ use crate::{
     work::Work,
 };
 
-/// Stands for a text: names, realms, resources and actions share one space of numbers.
+/// The number of a text: names, realms, resources and actions share one space of numbers.
 type Id = u32;
 /// `*` as realm or action.
 const ANY: Id = 0;
 
-/// The rules of one revision, compiled.
+/// The compiled rules of one revision.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     ids: HashMap<Arc<str>, Id>,
     texts: Vec<Arc<str>>,
     prefixes: HashMap<Arc<str>, Id>,
-    /// The lengths that prefixes have, ascending: a question is cut at each of them.
+    /// The lengths of prefixes, ascending: a question is cut at each of them.
     prefix_lengths: Vec<usize>,
     /// By realm and name: the name and all roles that it has. Names without roles are not here.
     closures: HashMap<(Id, Id), Box<[Id]>>,
-    /// By holder and resource, where their entries are.
+    /// By holder and resource, the range of their entries.
     spans: HashMap<(Id, Id), Range<u32>>,
     entries: Vec<Entry>,
 }
 
-/// A rule, as it lies beside those of the same holder and resource: ordered by realm.
+/// A rule, stored beside those of the same holder and resource: ordered by realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     realm: Id,
@@ -48,7 +48,7 @@ struct Entry {
 pub(crate) struct Decision {
     pub(crate) allow: Option<u32>,
     pub(crate) deny: Option<u32>,
-    /// The rule at which Casbin failed, where it answers itself; then there is no other, and nothing is allowed.
+    /// The rule at which Casbin failed, if it answers itself. Then the other fields are empty, and nothing is allowed.
     pub(crate) failed: Option<u32>,
 }
 
@@ -65,7 +65,7 @@ impl Decision {
         self.deny.or(self.allow)
     }
 
-    /// One rule that allows is enough, and one that denies decides.
+    /// One rule that allows is enough, and one that denies takes precedence.
     pub(crate) fn is_allowed(self) -> bool {
         self.allow.is_some() && self.deny.is_none()
     }
@@ -84,7 +84,7 @@ impl Index {
         Self::within(rules, realms, &Work::unbounded())
     }
 
-    /// Compiles the rules. Where the work is stopped, some are missing.
+    /// Compiles the rules. If the work is stopped, some are missing.
     pub(crate) fn within(rules: &Rules, realms: &Realms, work: &Work) -> Self {
         let mut index = Self::default();
         index.id("*");
@@ -197,7 +197,7 @@ impl Index {
         self.decide(&holders, question.resource, question.action)
     }
 
-    /// The objects of rules that match `resource`: itself, and every prefix that it has.
+    /// The objects of rules that match `resource`: the resource itself, and every prefix of it.
     fn objects<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = Id> {
         let prefixes = self
             .prefix_lengths

@@ -1,22 +1,22 @@
-//! Policies: files, strictly read, and decisions with the meaning of Casbin.
+//! Policies: strictly checked files, and decisions with the semantics of Casbin.
 //!
 //! ```text
 //! model.conf, catalogue.toml, routes.toml, *.csv, tests/*.toml
 //!     → Sources → rules and catalogue → Index → tests → compared with Casbin → Policy
 //! ```
 //!
-//! [`Policy`] is one immutable revision. Reading is ours, because Casbin's own adapter drops lines that it
-//! does not understand, a `deny` among them: every mistake is a [`Diagnostic`] with a stable code (see
-//! [`CODES`]), a place and advice, and all of them are found in one go. The meaning is Casbin's: at each
-//! load the rules are given to a Casbin `Enforcer`, and the compiled index, which answers at run time, must
-//! agree with it on a sample of questions. Then the `Enforcer` is dropped. A model that is not ours, but
-//! sound, is served by Casbin itself, far more slowly: see [`Policy::is_compiled`].
+//! [`Policy`] is one immutable revision. The files are read by this crate, because Casbin's own adapter drops lines
+//! that it does not understand, which may include a `deny`. Every mistake is a [`Diagnostic`] with a stable code (see
+//! [`CODES`]), a position and advice, and all mistakes are found in one run. The semantics are Casbin's: at each load
+//! the rules are given to a Casbin `Enforcer`, and the compiled index, which answers at run time, must agree with it on
+//! a sample of questions. Then the `Enforcer` is dropped. A model that differs from the built-in one but is sound is
+//! served by Casbin itself, far more slowly: see [`Policy::is_compiled`].
 //!
-//! [`Policy::explain`] says why an answer is what it is, [`Policy::test_report`] which rules no test covers,
-//! [`diff`] who gains and who loses what by a change, and [`format_rules`] spaces rules alike.
+//! [`Policy::explain`] gives the reasons for an answer, [`Policy::test_report`] the rules that no test covers, [`diff`]
+//! the gains and losses of a change, and [`format_rules`] formats rules.
 //!
-//! What the authority itself does for a client is a [`Permission`], decided by the same rules under
-//! resources below `tessera/`.
+//! What the authority itself does for a client is a [`Permission`], decided by the same rules with resources below
+//! `tessera/`.
 //!
 //! ```
 //! use tessera_core::{RealmName, RoleName, Scope, Subject};

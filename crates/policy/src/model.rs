@@ -1,4 +1,4 @@
-//! The Casbin model: ours, which is compiled, or another sound one, which Casbin itself serves.
+//! The Casbin model: the built-in one, which is compiled, or another sound one, which Casbin itself serves.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::{
 
 mod matcher;
 
-/// The definitions of our model: section, name, value.
+/// The definitions of the built-in model: section, name, value.
 pub(crate) const DEFINITIONS: [(&str, &str, &str); 5] = [
     ("request_definition", "r", "sub, dom, obj, act"),
     ("policy_definition", "p", "sub, dom, obj, act, eft"),
@@ -29,32 +29,32 @@ pub(crate) const DEFINITIONS: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// The effects that Casbin knows and that deny where no rule matches, as Casbin must be given them.
+/// The effects that Casbin supports and that deny if no rule matches, in the form that Casbin needs.
 const EFFECTS: [&str; 3] = [
     "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
     "some(where (p.eft == allow))",
     "priority(p.eft) || deny",
 ];
-/// The effect that Casbin knows too, and that allows where no rule matches.
+/// The effect that Casbin supports too, but that allows if no rule matches.
 const DENY_OVERRIDE: &str = "!some(where (p.eft == deny))";
-/// What a `p` rule may have: a field of another name, such as `priority`, means something to some Casbins.
+/// The fields that a `p` rule may have: another field, such as `priority`, has a meaning in some Casbins.
 const FIELDS: [&str; 5] = ["sub", "dom", "obj", "act", "eft"];
 
-/// What the rules of a policy look like, and how they are decided.
+/// The form of a policy's rules, and how they are decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Model {
     /// The fields of a `p` rule, without the `p`.
     pub(crate) fields: Vec<String>,
-    /// The fields of a `g` rule, without the `g`: with a realm there are three.
+    /// The number of fields of a `g` rule, without the `g`: three with a realm.
     pub(crate) role_fields: usize,
     pub(crate) effect: &'static str,
     pub(crate) matcher: String,
-    /// The functions to which the matcher gives a field of the rule as a pattern, each with the field's
-    /// position. Of our own model none: its patterns are read as what they are.
+    /// The functions to which the matcher gives a field of the rule as a pattern, each with the field's position. Empty
+    /// for the built-in model, whose patterns are parsed directly.
     pub(crate) patterns: Vec<(String, usize)>,
-    /// Whether the matcher was refused, so that it is not known what the fields of rules are.
+    /// Whether the matcher was refused, so that the meaning of the rules' fields is not known.
     pub(crate) is_refused: bool,
-    /// Whether this is the model that is compiled into an index, whatever its spaces.
+    /// Whether this is the model that is compiled into an index, with any spacing.
     pub(crate) is_ours: bool,
 }
 
@@ -79,7 +79,7 @@ impl Model {
     }
 }
 
-/// Reads the file, whatever its spaces and comments. What is wrong is found, and ours takes its place.
+/// Reads the file, with any spacing and comments. Mistakes become findings, and the built-in model is used instead.
 pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Model {
     let definitions = definitions(text, findings);
     let mut model = Model::ours();
@@ -194,7 +194,7 @@ fn fields_of(value: &str) -> Result<Vec<String>, String> {
 
 // === the file ===
 
-/// The definitions by name; what is none, or stands twice, is found.
+/// The definitions by name; other lines and duplicates become findings.
 fn definitions<'a>(text: &Text<'a>, findings: &mut Findings) -> BTreeMap<&'a str, Definition<'a>> {
     let mut found = BTreeMap::new();
     let mut section = "";
@@ -227,8 +227,8 @@ fn definitions<'a>(text: &Text<'a>, findings: &mut Findings) -> BTreeMap<&'a str
     found
 }
 
-/// Splits `name = value`. A continued line or a comment behind the value is not read: Casbin joins the
-/// one and cuts the other.
+/// Splits `name = value`. A continued line or a comment after the value is not supported: Casbin joins the former and
+/// cuts the latter.
 fn split_definition(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once('=')?;
     (!line.ends_with('\\') && !value.contains('#')).then(|| (name.trim(), value.trim()))
@@ -271,7 +271,7 @@ fn is_definition(place: &Place, section: &str, name: &str, findings: &mut Findin
     true
 }
 
-/// The text without the spaces that mean nothing: those outside quotes that don't separate two words.
+/// The text without insignificant spaces: those outside quotes that don't separate two words.
 fn normalize(text: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut normalized = String::with_capacity(text.len());

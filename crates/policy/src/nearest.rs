@@ -5,7 +5,7 @@ use crate::quote;
 /// The longest text that is compared: the cost grows with its square.
 const LENGTH_MAX: usize = 150;
 
-/// Letters that look like Latin ones, each with the one that it looks like.
+/// Letters that look like Latin ones, each followed by the Latin letter.
 const LOOK_ALIKE: &str = "аaеeоoрpсcуyхxіiјjѕsһhԁdԛqԝwкkмmтtвbнhАAВBЕEКKМMНHОOРPСCТTХXУYІIЈJЅS\
                           αaνvοoρpιiκkυuτtΑAΒBΕEΖZΗHΙIΚKΜMΝNΟOΡPΤTΥYΧXıiℓl";
 
@@ -16,8 +16,8 @@ pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
         return None;
     }
     let (folded, lower) = (to_latin(text), to_latin(text).to_lowercase());
-    // A third of the letters may be wrong: more, and the advice is a guess that misleads.
-    // Of a single letter, that would be another one.
+    // About a third of the letters may differ: with more, the advice would be a misleading guess. A single letter must
+    // be equal.
     let limit = (length / 3).clamp(1, 3).min(length.saturating_sub(1));
     let distance = |candidate: &str| {
         if folded == candidate || folded.eq_ignore_ascii_case(candidate) {
@@ -39,9 +39,9 @@ pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = 
     nearest(text, candidates).map(|name| advice(text, name))
 }
 
-/// The help line that names what `text` was meant to be, and says how they differ where nobody would see it.
+/// The help line that names what `text` was meant to be, and describes a difference that is not visible.
 pub(crate) fn advice(text: &str, name: &str) -> String {
-    // It may be made from the text.
+    // The name may be made from the text.
     if !quote::is_name(name) {
         return look_alike(text).unwrap_or_else(|| "check the spelling".to_owned());
     }
@@ -64,7 +64,7 @@ pub(crate) fn look_alike(text: &str) -> Option<String> {
     Some(format!("the letter U+{number:04X} only looks like `{latin}`"))
 }
 
-/// The text with each letter that only looks like a Latin one replaced by that.
+/// The text with each look-alike replaced by the Latin letter.
 pub(crate) fn to_latin(text: &str) -> String {
     text.chars()
         .map(|letter| latin_of(letter).unwrap_or(letter))

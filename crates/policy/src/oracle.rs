@@ -1,4 +1,4 @@
-//! Casbin itself, asked at load: what the compiled index must agree with.
+//! Casbin itself, used at load: the compiled index must agree with it.
 
 use std::{
     future::Future,
@@ -14,14 +14,14 @@ use crate::{
     rule::{Realms, Rules},
 };
 
-/// What was decided on: whether any rule that allows matched, and whether any that denies did.
+/// The result of a question: whether any rule that allows matched, and whether any that denies matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Effects {
     pub(crate) is_allowed: bool,
     pub(crate) is_denied: bool,
 }
 
-/// A question as Casbin sees it: plain texts.
+/// A question in Casbin's form: plain texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawQuestion<'a> {
     pub(crate) realm: &'a str,
@@ -34,9 +34,9 @@ pub(crate) struct RawQuestion<'a> {
 /// An `Enforcer` over the rules of one revision. It is never changed.
 pub(crate) struct Oracle(Enforcer);
 
-// Two more effects over the same rules, which Casbin reads by their suffix. An asserted role counts as
-// if the subject had it, so what matters is whether any of several names meets an `allow`, and whether
-// any meets a `deny`; the combined effect of one name at a time can't tell.
+// Two more effects over the same rules, which Casbin reads by their suffix. An asserted role counts as if the subject
+// had it. So what matters is whether any of several names meets an `allow`, and whether any meets a `deny`. The
+// combined effect of one name at a time can't show this.
 const ANY_ALLOW: (&str, &str) = ("e2", "some(where (p.eft == allow))");
 const NO_DENY: (&str, &str) = ("e3", "!some(where (p.eft == deny))");
 
@@ -59,7 +59,7 @@ impl Oracle {
         })
     }
 
-    /// What Casbin says. An error or a panic inside Casbin is returned as a text.
+    /// Casbin's answer. An error or a panic inside Casbin is returned as a text.
     pub(crate) fn effects(&self, question: &RawQuestion<'_>) -> Result<Effects, String> {
         guarded(|| {
             let mut effects = Effects {
@@ -74,12 +74,12 @@ impl Oracle {
         })
     }
 
-    /// Whether a name has a role, as Casbin walks the roles.
+    /// Whether a name has a role, according to Casbin's walk of the roles.
     pub(crate) fn has_role(&self, realm: &str, name: &str, role: &str) -> Result<bool, String> {
         guarded(|| Ok(self.0.get_role_manager().read().has_link(name, role, Some(realm))))
     }
 
-    /// What Casbin's own effect makes of a single name, without our two.
+    /// The answer of Casbin's own effect for a single name, without the two added effects.
     #[cfg(test)]
     pub(crate) fn is_allowed(&self, name: &str, question: &RawQuestion<'_>) -> Result<bool, String> {
         guarded(|| {
@@ -109,7 +109,7 @@ pub(crate) fn compile(model: &Model) -> Result<(), String> {
     })
 }
 
-/// The model as Casbin takes it.
+/// The model in Casbin's form.
 pub(crate) fn definitions(model: &Model) -> DefaultModel {
     let roles = vec!["_"; model.role_fields].join(", ");
     let mut definitions = DefaultModel::default();
@@ -147,8 +147,8 @@ pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, 
 
 /// The output of a future that has nothing to wait for.
 ///
-/// Casbin's constructors are async for adapters that read files or databases; ours is in memory, so they
-/// are ready when first polled. No runtime is needed, and none is in the way when there is one.
+/// Casbin's constructors are async for adapters that read files or databases. The adapter here is in memory, so they
+/// are ready when first polled. No runtime is needed, and none conflicts with it.
 pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),

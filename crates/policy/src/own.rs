@@ -14,7 +14,7 @@ const PREFIX: &str = "tessera/";
 pub(crate) const SUBJECTS: &str = "tessera/subjects/";
 pub(crate) const ROLES: &str = "tessera/roles/";
 pub(crate) const API_KEYS: &str = "tessera/api-keys/";
-/// What may be done to the API keys of a named client.
+/// The actions on the API keys of a named client.
 const API_KEY_ACTIONS: [&str; 2] = ["create", "revoke"];
 
 /// The resources without a name in them, with their actions.
@@ -31,7 +31,7 @@ pub(crate) const FIXED: [(&str, &[&str]); 10] = [
     ("tessera/backup", &["create"]),
 ];
 
-/// The first character that no resource has.
+/// The first character that no resource may have.
 ///
 /// A subject may have characters that a scope may not; `tessera/subjects/<subject>` is a resource too.
 pub(crate) fn refuse_character(resource: &str) -> Option<char> {
@@ -43,12 +43,12 @@ pub(crate) fn refuse_character(resource: &str) -> Option<char> {
         .find(|&c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '~' | ':' | '@' | '/' | '-'))
 }
 
-/// Whether `resource` is one of the authority's own, or would be.
+/// Whether `resource` is one of the authority's own, or has the form of one.
 pub(crate) fn is_own(resource: &str) -> bool {
     resource == NAMESPACE || resource.starts_with(PREFIX)
 }
 
-/// Whether a pattern of this prefix matches the authority's own resources without saying so.
+/// Whether a pattern of this prefix matches the authority's own resources without naming them.
 pub(crate) fn is_reached_unnamed(prefix: &str) -> bool {
     prefix.len() < PREFIX.len() && PREFIX.starts_with(prefix)
 }
@@ -87,7 +87,7 @@ fn covers_subject(object: &Object) -> bool {
             .strip_prefix(SUBJECTS)
             .is_some_and(|name| Subject::parse(name).is_ok()),
         Object::Prefix(prefix) => match prefix.strip_prefix(SUBJECTS) {
-            // What some subject begins with: none does with `role:`.
+            // The beginning of some subject: no subject begins with `role:`.
             Some(start) => Subject::parse(&format!("{start}x")).is_ok(),
             None => SUBJECTS.starts_with(prefix.as_ref()),
         },

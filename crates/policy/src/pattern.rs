@@ -1,9 +1,9 @@
-//! Patterns for Casbin's functions, in a model that is not ours.
+//! Patterns for Casbin's functions, in a model other than the built-in one.
 //!
-//! Casbin makes a regular expression of most of them, and its implementations have different ones: Python's
-//! `regexMatch` begins at the start of a text and Go's and Rust's anywhere, groups and classes differ, and what
-//! does not compile panics or matches nothing, a `deny` included. So only patterns that mean the same to all
-//! of them are accepted.
+//! Casbin turns most of them into a regular expression, and its implementations use different engines. Python's
+//! `regexMatch` matches at the start of a text, Go's and Rust's anywhere; groups and classes differ; and a pattern that
+//! does not compile panics or matches nothing, even in a `deny`. So only patterns that mean the same in all
+//! implementations are accepted.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Checks that a pattern means the same to every Casbin.
+/// Checks that a pattern means the same in every Casbin implementation.
 pub(crate) fn check(function: &str, pattern: &str) -> Result<(), Refused> {
     match function {
         "regexMatch" => Expression::check(pattern),
@@ -47,7 +47,7 @@ pub(crate) fn check(function: &str, pattern: &str) -> Result<(), Refused> {
     }
 }
 
-/// What stands for itself in each of the functions.
+/// Whether a character is literal in each of the functions.
 pub(crate) fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '~' | '@' | '=' | '-')
 }
@@ -56,7 +56,7 @@ fn is_parameter(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Plain text, perhaps with a `*` at its end.
+/// Plain text, which may end with a `*`.
 fn check_start(pattern: &str) -> Result<(), Refused> {
     let text = pattern.strip_suffix('*').unwrap_or(pattern);
     if !pattern.is_empty()
@@ -82,7 +82,7 @@ fn check_path(pattern: &str, is_parameter: impl Fn(&str) -> bool) -> Result<(), 
         let is_text = !segment.is_empty() && segment.chars().all(|c| is_plain(c) || c == '.' || c == ':');
         let is_known = match segment {
             "*" => is_last && position > 0,
-            // A text with a colon or a dot in it is a parameter or any character to some of them.
+            // Some implementations treat a colon as the beginning of a parameter, or a dot as any character.
             _ if segment.contains([':', '.']) && !is_parameter(segment) => false,
             _ => is_parameter(segment) || is_text,
         };
@@ -96,7 +96,7 @@ fn check_path(pattern: &str, is_parameter: impl Fn(&str) -> bool) -> Result<(), 
     Ok(())
 }
 
-/// A regular expression in the part of the language that all have, anchored at both ends.
+/// A regular expression in the common part of all engines, anchored at both ends.
 struct Expression<'a> {
     rest: &'a str,
     depth: usize,
@@ -143,7 +143,7 @@ impl Expression<'_> {
         is_next
     }
 
-    /// At least one item, each perhaps repeated. Returns whether one is: what repeats a repetition takes some
+    /// At least one item, each of which may be repeated. Returns whether one is: a repeated repetition takes some
     /// implementations exponential time.
     fn sequence(&mut self) -> Result<bool, Refused> {
         let (mut items, mut has_repeats) = (0, false);
@@ -176,7 +176,7 @@ impl Expression<'_> {
         }
     }
 
-    /// A choice up to its `)`. Returns whether it repeats something.
+    /// A choice up to its `)`. Returns whether it contains a repetition.
     fn group(&mut self) -> Result<bool, Refused> {
         self.depth += 1;
         if self.depth > NESTING_MAX {

@@ -1,10 +1,10 @@
-//! What a client may ask of the authority itself.
+//! What a client may request from the authority itself.
 
 use tessera_core::{ClientName, RoleName, Subject};
 
 use crate::own;
 
-/// Something that the authority does for a client only where the policy lets it.
+/// An action that the authority performs for a client only if the policy allows it.
 ///
 /// Permissions are decided by the same rules as scopes, under resources below `tessera/`; no token ever
 /// carries one.
@@ -19,7 +19,7 @@ pub enum Permission {
     Introspect,
     /// Watch the revocation log.
     Watch,
-    /// Watch as a subscriber whom AwaitPropagation waits for.
+    /// Watch as a subscriber that AwaitPropagation waits for.
     RequireWatch,
     /// List required subscribers.
     ReadSubscribers,
@@ -33,13 +33,13 @@ pub enum Permission {
     CreateApiKeys,
     /// List API keys.
     ReadApiKeys,
-    /// Revoke API keys of one's own client, which every client may.
+    /// Revoke API keys of one's own client, which every client may do.
     RevokeApiKeys,
     /// List sessions of others.
     ReadSessions,
     /// Revoke sessions of others.
     RevokeSessions,
-    /// List signing keys, with what a published one waits for.
+    /// List signing keys, with what a published key waits for.
     ReadSigningKeys,
     /// Replace signing keys.
     RotateSigningKeys,
@@ -49,7 +49,7 @@ pub enum Permission {
     RevokeRealm,
     /// Read the audit trail.
     ReadAudit,
-    /// See the policy: explanations, plans, status.
+    /// Read the policy: explanations, plans, status.
     ReadPolicies,
     /// Put another policy in force.
     ApplyPolicies,
@@ -65,7 +65,7 @@ impl Permission {
         format!("{resource}:{action}")
     }
 
-    /// Reads what [`Permission::scope`] writes; nothing where `text` is no permission.
+    /// Reads the output of [`Permission::scope`]; `None` if `text` is not a permission.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (resource, action) = text.rsplit_once(':')?;
@@ -86,14 +86,14 @@ impl Permission {
         Self::FIXED.into_iter().find(|fixed| fixed.scope() == text)
     }
 
-    /// The permission that `text` was most likely meant to be, as [`Permission::scope`] writes it; `*` stands
-    /// for a name.
+    /// The permission that `text` was most likely meant to be, in the form of [`Permission::scope`]; `*` stands for a
+    /// name.
     #[must_use]
     pub fn nearest(text: &str) -> Option<String> {
         own::nearest(text)
     }
 
-    /// Those without a name in them.
+    /// The permissions without a name in them.
     pub const FIXED: [Self; 18] = [
         Self::Introspect,
         Self::Watch,

@@ -1,4 +1,4 @@
-//! One revision of a policy, and what it says.
+//! One revision of a policy, and its answers.
 
 use std::{cell::OnceCell, fmt, path::Path};
 
@@ -22,13 +22,13 @@ pub(crate) mod load;
 
 /// One immutable, checked revision of a policy.
 ///
-/// Every answer comes from this one revision; share it behind an `Arc`, and replace the whole of it.
+/// Every answer comes from this one revision; share it behind an `Arc`, and replace it as a whole.
 pub struct Policy {
     sources: Sources,
     pub(crate) revision: PolicyRevision,
     pub(crate) catalogue: Catalogue,
     pub(crate) rules: Rules,
-    /// Empty but for roles where Casbin itself answers.
+    /// Has only roles if Casbin itself answers.
     pub(crate) index: Index,
     pub(crate) served: Option<Served>,
     pub(crate) cases: Vec<Case>,
@@ -41,11 +41,11 @@ pub struct Policy {
 pub struct Question<'a> {
     /// The realm.
     pub realm: &'a RealmName,
-    /// Whom the token would speak for.
+    /// The subject of the token.
     pub subject: &'a Subject,
     /// The roles that count, for this question, as if the subject had them.
     pub roles: &'a [RoleName],
-    /// What is asked for.
+    /// The requested scope.
     pub scope: &'a Scope,
 }
 
@@ -73,11 +73,11 @@ pub struct Grant {
 }
 
 impl Policy {
-    /// Reads a directory: `model.conf`, `catalogue.toml`, `routes.toml` where it is there, `*.csv` in name
-    /// order, `tests/*.toml`. Blocking.
+    /// Reads a directory: `model.conf`, `catalogue.toml`, `routes.toml` if it exists, `*.csv` in name order,
+    /// `tests/*.toml`. Blocking.
     ///
     /// # Errors
-    /// Fails with everything that is wrong: what can't be read, what is not exactly right, tests that fail.
+    /// Fails with everything that is wrong: files that can't be read, content that is not valid, tests that fail.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
         Self::from_sources(&Sources::read(directory)?)
     }
@@ -85,7 +85,7 @@ impl Policy {
     /// Reads a directory as [`Policy::load`] does, as work that can be stopped. Blocking.
     ///
     /// # Errors
-    /// Fails as [`Policy::load`] does, and where it is stopped.
+    /// Fails as [`Policy::load`] does, and if it is stopped.
     pub fn load_within(directory: &Path, work: &Work) -> Result<Self, LoadError> {
         Self::from_sources_within(&Sources::read(directory)?, work)
     }
@@ -116,7 +116,7 @@ impl Policy {
         &self.catalogue
     }
 
-    /// What requests to services behind proxies need; none where the policy has no `routes.toml`.
+    /// What requests to services behind proxies need; `None` if the policy has no `routes.toml`.
     #[must_use]
     pub fn routes(&self) -> Option<&Routes> {
         self.routes.as_ref()
@@ -128,8 +128,8 @@ impl Policy {
         self.rules.count()
     }
 
-    /// Whether decisions come from the compiled index. With a model other than ours they come from Casbin
-    /// itself, which looks at every rule for each of them: some milliseconds with 1,000 rules.
+    /// Whether decisions come from the compiled index. With another model they come from Casbin itself, which evaluates
+    /// every rule for each decision: some milliseconds with 1,000 rules.
     #[must_use]
     pub fn is_compiled(&self) -> bool {
         self.served.is_none()
@@ -156,14 +156,14 @@ impl Policy {
         scopes: &ScopeSet,
     ) -> Grant {
         let grant = self.grant_within(realm, subject, roles, scopes, &Work::unbounded());
-        // Nobody can stop it; were it stopped, nothing would be granted.
+        // This work can't be stopped; if it were, nothing would be granted.
         grant.unwrap_or_default()
     }
 
-    /// The same as work that can be stopped: with a model other than ours each scope takes milliseconds.
+    /// The same as work that can be stopped: with another model each scope takes milliseconds.
     ///
     /// # Errors
-    /// Fails where it is stopped.
+    /// Fails if it is stopped.
     pub fn grant_within(
         &self,
         realm: &RealmName,
@@ -181,7 +181,7 @@ impl Policy {
                 Verdict::Allowed => granted.push(scope.clone()),
                 Verdict::Denied { reason } => denied.push((scope.clone(), reason)),
             }
-            // An answer may be of work that was stopped in its midst.
+            // The answer may be incomplete if the work was stopped.
             work.check()?;
         }
         Ok(Grant {
@@ -219,30 +219,30 @@ impl fmt::Debug for Policy {
 
 // === answers ===
 
-/// A subject with its roles resolved, so that many scopes cost it once.
+/// A subject with its resolved roles, so that they are resolved once for many scopes.
 pub(crate) struct Asked<'a> {
     pub(crate) realm: &'a RealmName,
     pub(crate) subject: &'a Subject,
     pub(crate) roles: &'a [RoleName],
     holders: Holders,
-    /// All roles in words, for reasons: of many scopes that are denied, each names them.
+    /// All roles in words, for reasons: each of many denied scopes names them.
     described: OnceCell<String>,
 }
 
 impl<'a> Asked<'a> {
-    /// The subject and the roles that were asserted for it.
+    /// The subject and its asserted roles.
     pub(crate) fn names(&self) -> Vec<&'a str> {
         let roles = self.roles.iter().map(RoleName::as_str);
         std::iter::once(self.subject.as_str()).chain(roles).collect()
     }
 }
 
-/// What is asked for: a scope of the catalogue, or one of the authority's own.
+/// The requested scope: one of the catalogue, or one of the authority's own.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) resource: &'a str,
     pub(crate) action: &'a str,
-    /// Casbin knows no catalogue: `p, …, *, …` would match names that do not exist.
+    /// Casbin does not know the catalogue: `p, …, *, …` would match names that do not exist.
     pub(crate) exists: bool,
 }
 
@@ -274,7 +274,7 @@ impl Policy {
         }
     }
 
-    /// The rules that decide; none where the catalogue lacks a name.
+    /// The rules that decide; `Decision::NOTHING` if the catalogue lacks a name.
     pub(crate) fn decision(&self, asked: &Asked<'_>, target: Target<'_>) -> Decision {
         let Target {
             resource,
@@ -290,7 +290,7 @@ impl Policy {
         }
     }
 
-    /// The verdict that follows from what was decided.
+    /// The verdict of a decision.
     pub(crate) fn verdict(&self, asked: &Asked<'_>, target: Target<'_>, decision: Decision) -> Verdict {
         if decision.is_allowed() {
             return Verdict::Allowed;
@@ -333,14 +333,14 @@ impl Policy {
         }
     }
 
-    /// The resources that `p` rules are about.
+    /// The resources of the `p` rules.
     pub(crate) fn objects(&self) -> impl Iterator<Item = Object> {
         let objects = self.rules.policies.iter().map(|rule| rule.object.clone());
         let rows = self.rules.rows.iter();
         objects.chain(rows.filter_map(|row| self.served.as_ref()?.object(row)))
     }
 
-    /// Why a question was denied that Casbin could not answer.
+    /// The reason for a denial because Casbin could not answer.
     pub(crate) fn failure(&self, number: u32) -> String {
         self.rules.place(number).map_or_else(
             || "casbin failed".to_owned(),

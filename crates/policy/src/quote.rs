@@ -1,6 +1,5 @@
-//! What a finding may repeat of a file: names, as far as they can be told from anything else. A file may be
-//! another than it should be, or have something in it that was pasted by mistake, and findings go to logs
-//! and to callers.
+//! What a finding may repeat from a file: names, as far as they can be distinguished from other text. A file may be the
+//! wrong one, or contain something that was pasted by mistake, and findings go to logs and to callers.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ const LENGTH_MAX: usize = 128;
 /// The longest kind of a rule that is repeated, in characters.
 const KIND_LENGTH_MAX: usize = 3;
 
-/// The text between backquotes where it is a name or a pattern; otherwise how long it is.
+/// The text between backquotes if it is a name or a pattern; otherwise its length.
 pub(crate) struct Quote<'a> {
     text: &'a str,
     is_shown: bool,
@@ -27,7 +26,7 @@ pub(crate) fn quote(text: &str) -> Quote<'_> {
     }
 }
 
-/// Quotes what stands where a rule has `p` or `g`: anything much longer is no misspelling of one.
+/// Quotes the text in the position of `p` or `g`: a much longer text is not a misspelling of these.
 pub(crate) fn quote_kind(text: &str) -> Quote<'_> {
     Quote {
         text,
@@ -44,8 +43,8 @@ pub(crate) fn quote_title(text: &str) -> Quote<'_> {
     }
 }
 
-/// Whether a text may be repeated: it is made as names and patterns are, or would be with the letters that its
-/// own look like, and has not the shape of a secret.
+/// Whether a text may be repeated: it has the form of a name or a pattern, possibly after its look-alike letters are
+/// replaced, and not the form of a secret.
 pub(crate) fn is_name(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "._:@|+~=/*{}-".contains(c);
     is_short(text) && to_latin(text).chars().all(is_part) && is_harmless(text)

@@ -1,4 +1,4 @@
-//! Who has which roles: the graph of `g` rules in one realm.
+//! The graph of `g` rules in one realm: which names have which roles.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,16 +13,15 @@ use crate::{
 
 /// The longest chain of `g` rules.
 ///
-/// Casbin walks nine edges from the subject and ignores what is behind, a `deny` included. An asserted role
-/// is an edge of its own, so eight are left, and everything reachable counts.
+/// Casbin walks nine edges from the subject and ignores the rest, even a `deny`. An asserted role is an additional
+/// edge, so eight are left, and everything reachable counts.
 pub(crate) const CHAIN_MAX: usize = 8;
 
 /// The `g` rules of one realm.
 pub(crate) struct RoleGraph<'a> {
     /// The edges that leave a name, in the order of the files.
     edges: HashMap<&'a str, Vec<&'a RoleEdge>>,
-    /// Every name from which an edge leaves, after all that it leads to; without those on a cycle, or
-    /// above one.
+    /// Every name from which an edge leaves, after all names that it leads to; without names on a cycle, or above one.
     ordered: Vec<&'a str>,
 }
 
@@ -43,7 +42,7 @@ impl<'a> RoleGraph<'a> {
         Self { edges, ordered }
     }
 
-    /// Every name that has roles, with itself and all roles that it has, however many edges away.
+    /// Every name that has roles, with itself and all its roles, at any distance.
     ///
     /// The order of the first list follows the edges; that of the second is by distance in the files.
     pub(crate) fn closures(&self) -> HashMap<&'a str, Vec<&'a str>> {
@@ -53,7 +52,7 @@ impl<'a> RoleGraph<'a> {
             let mut seen: HashSet<&str> = HashSet::from([*name]);
             for edge in self.leaving(name) {
                 let role = edge.role.as_ref();
-                // What has no edges of its own is only itself.
+                // A name without edges is only itself.
                 let only_itself = [role];
                 let reached = closures.get(role).map_or(only_itself.as_slice(), Vec::as_slice);
                 closure.extend(reached.iter().filter(|name| seen.insert(name)));
@@ -81,7 +80,7 @@ impl<'a> RoleGraph<'a> {
         let mut path: Vec<&RoleEdge> = Vec::new();
         let mut position: HashMap<&str, usize> = HashMap::new();
         let mut name: &str = &start.member;
-        // Each open name has an edge to an open one, so the walk must meet itself.
+        // Each open name has an edge to an open one, so the walk must return to itself.
         while position.insert(name, path.len()).is_none() {
             let edge = self.leaving(name).iter().find(|edge| is_open(&edge.role))?;
             path.push(edge);
@@ -106,7 +105,7 @@ impl<'a> RoleGraph<'a> {
             let height = height_of(highest);
             next.insert(name, highest);
             heights.insert(name, height);
-            // Those above it are too long for the same reason.
+            // The names above it are too long for the same reason.
             if height == CHAIN_MAX + 1 {
                 let mut chain = vec![*highest];
                 while let Some(edge) = chain.last().and_then(|edge| next.get(edge.role.as_ref())) {
@@ -119,7 +118,7 @@ impl<'a> RoleGraph<'a> {
     }
 }
 
-/// Names in the order in which a closure can be built, roles before those that have them.
+/// Names in an order in which closures can be built: roles before the names that have them.
 fn order<'a>(
     names: &[&'a str],
     edges: &HashMap<&'a str, Vec<&'a RoleEdge>>,
@@ -155,9 +154,9 @@ fn order<'a>(
     ordered
 }
 
-/// Finds cycles and chains that Casbin would not walk to the end.
+/// Finds cycles, and chains that Casbin would not walk to the end.
 pub(crate) fn check(edges: &[RoleEdge], realms: &Realms, findings: &mut Findings) {
-    // An edge for every realm would be found once for each.
+    // An edge for every realm would otherwise be found once for each realm.
     let mut seen: HashSet<(Arc<str>, u32)> = HashSet::new();
     let mut is_new = |place: &Place| seen.insert((Arc::clone(&place.file), place.line));
     for realm in realms {

@@ -1,4 +1,4 @@
-//! What requests to a service need, by host, method and path: for proxies whose configuration can't say it.
+//! What requests to a service need, by host, method and path: for proxies whose configuration can't express it.
 
 use std::fmt;
 
@@ -17,10 +17,10 @@ mod region;
 
 use host::HostPattern;
 
-/// The routes of a policy, `routes.toml`. Those of a host decide before those of a wildcard, and these before those without
-/// a host; of each kind the first one that matches.
+/// The routes of a policy, `routes.toml`. Routes of a host are checked first, then those of a wildcard, then those
+/// without a host; of each kind the first match decides.
 ///
-/// They are kept in the order in which they are asked.
+/// They are kept in the order in which they are checked.
 #[derive(Clone, Debug, Default)]
 pub struct Routes(Vec<Route>);
 
@@ -30,7 +30,7 @@ pub(crate) struct Route {
     place: Place,
     host: HostPattern,
     path: PathPattern,
-    /// None: every method.
+    /// `None`: every method.
     methods: Option<Vec<String>>,
     needs: Needs,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Route {
 enum Needs {
     Nothing,
     Token {
-        /// None: any good token.
+        /// Empty: any valid token.
         scopes: Vec<ScopeTemplate>,
         audience: Option<Audience>,
         realm: Option<RealmName>,
@@ -49,49 +49,49 @@ enum Needs {
 /// A request as a proxy describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// The host that it was sent to, perhaps with a port. None: the proxy does not say.
+    /// The host that it was sent to; it may have a port. `None`: the proxy does not send it.
     pub host: Option<&'a str>,
-    /// Its method. None: the proxy does not say.
+    /// Its method. `None`: the proxy does not send it.
     pub method: Option<&'a str>,
-    /// Its path, perhaps with a query, which is not looked at.
+    /// Its path; it may have a query, which is ignored.
     pub target: &'a str,
 }
 
 /// What a request needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: it is open to everybody.
+    /// Nothing: it is open to everyone.
     Open,
-    /// A good token.
+    /// A valid token.
     Token {
-        /// The scopes that it must have, each of them; none: it need only be good.
+        /// The scopes that it must have, all of them; empty: any valid token.
         scopes: ScopeSet,
-        /// The audience that it must be for, where the route says one.
+        /// The audience that it must be for, if the route names one.
         audience: Option<Audience>,
-        /// The realm that it must be of, where the route says one.
+        /// The realm that it must be of, if the route names one.
         realm: Option<RealmName>,
     },
 }
 
-/// Why a request is refused before its token is looked at.
+/// Why a request is refused before its token is checked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoute {
-    /// A service may read the path as another one.
+    /// A service may read the path as a different one.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// A host that is no name and no address.
+    /// A host that is neither a name nor an address.
     #[error("the host is spelled wrongly")]
     Host,
-    /// Methods have capital letters; services may read others as those.
+    /// Methods have capital letters; services may treat others like those.
     #[error("the method is not in capital letters")]
     Method,
-    /// A route for one host matches, and it is not known whether it is this one.
+    /// A route for one host matches, and the request's host is not known.
     #[error("a route depends on the host, which the proxy does not say")]
     HostUnknown,
-    /// A route for some methods matches, and it is not known whether this is one of them.
+    /// A route for some methods matches, and the request's method is not known.
     #[error("a route depends on the method, which the proxy does not say")]
     MethodUnknown,
-    /// What the path has for a parameter can't be in a scope, so no token can have it.
+    /// The path's value of a parameter can't be in a scope, so no token can have it.
     #[error("no scope can have what the path says: {0}")]
     Scope(NameError),
     /// No route matches.
@@ -102,7 +102,7 @@ pub enum NoRoute {
 impl Routes {
     /// Routes in the order of their file.
     fn new(mut routes: Vec<Route>) -> Self {
-        // Stable: of each kind of host the order of the file remains.
+        // The sort is stable: within each kind of host the order of the file remains.
         routes.sort_by_key(|route| route.host.rank());
         Self(routes)
     }
@@ -110,7 +110,7 @@ impl Routes {
     /// What a request needs, by the first route that matches.
     ///
     /// # Errors
-    /// Fails where none matches, and where it can't be told what the service would read.
+    /// Fails if no route matches, and if it is not known how the service would read the request.
     pub fn access(&self, call: &Call<'_>) -> Result<Access, NoRoute> {
         let path = CalledPath::parse(call.target)?;
         let route = self.deciding(call, &path)?;
@@ -145,7 +145,7 @@ impl Routes {
         Err(NoRoute::Unlisted)
     }
 
-    /// The routes in the order in which they are asked.
+    /// The routes in the order in which they are checked.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
     }
@@ -186,7 +186,7 @@ impl Needs {
     }
 }
 
-/// A method as it is compared (RFC 9110 §9.1: case matters, and all that are registered are in capitals).
+/// Whether a text is a method (RFC 9110 §9.1: case matters, and all registered methods are in capitals).
 fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }

@@ -1,4 +1,4 @@
-//! Rules as parsed: typed enough to compile, and with the place of each, for reasons.
+//! Parsed rules: typed enough to compile, and with the position of each, for reasons.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use crate::diagnostic::Place;
 
 pub(crate) mod read;
 
-/// The realms of the catalogue, which `*` stands for.
+/// The realms of the catalogue, which `*` represents.
 pub(crate) type Realms = [tessera_core::RealmName];
 
 /// The rules of one revision in the order of files and lines.
@@ -14,18 +14,18 @@ pub(crate) type Realms = [tessera_core::RealmName];
 pub(crate) struct Rules {
     pub(crate) policies: Vec<PolicyRule>,
     pub(crate) edges: Vec<RoleEdge>,
-    /// The `p` rules of a model that is not ours; then there are no `policies`.
+    /// The `p` rules of another model; then `policies` is empty.
     pub(crate) rows: Vec<Row>,
 }
 
-/// `p` and the fields of another model.
+/// A `p` rule with the fields of another model.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) place: Place,
     pub(crate) fields: Vec<Arc<str>>,
 }
 
-/// A rule as its file has it.
+/// A rule as written in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleAt {
     /// The file, relative to the policy's directory.
@@ -71,7 +71,7 @@ pub(crate) struct RoleEdge {
     pub(crate) member: Arc<str>,
     pub(crate) role: Arc<str>,
     pub(crate) realm: Star,
-    /// Whether the realm is written; where it can't be, the rule holds in all of them.
+    /// Whether the realm is written; a model may have none, and then the rule holds in all realms.
     pub(crate) has_realm: bool,
 }
 
@@ -90,7 +90,7 @@ impl Star {
         }
     }
 
-    /// Whether `name` is meant.
+    /// Whether it includes `name`.
     pub(crate) fn admits(&self, name: &str) -> bool {
         match self {
             Self::Any => true,
@@ -99,7 +99,7 @@ impl Star {
     }
 }
 
-/// A resource, or all that begin with a text: what Casbin's `keyMatch` makes of a `*` at the end.
+/// A resource, or all resources that begin with a text: what Casbin's `keyMatch` does with a `*` at the end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Object {
     Exactly(Arc<str>),
@@ -107,7 +107,7 @@ pub(crate) enum Object {
 }
 
 impl Object {
-    /// Whether `resource` is meant.
+    /// Whether it includes `resource`.
     pub(crate) fn admits(&self, resource: &str) -> bool {
         match self {
             Self::Exactly(exact) => exact.as_ref() == resource,
@@ -166,7 +166,7 @@ impl Row {
 }
 
 impl RoleEdge {
-    /// The rule as it is written in a file; `*` is not written out.
+    /// The rule as it is written in a file; `*` is not expanded.
     pub(crate) fn to_line(&self) -> String {
         let realm = if self.has_realm {
             format!(", {}", self.realm.as_str())
@@ -200,19 +200,19 @@ impl Rules {
         self.policies.len() + self.rows.len() + self.edges.len()
     }
 
-    /// The `p` rule of a number as its file has it, whatever the model.
+    /// The `p` rule with a number as written in its file, with any model.
     pub(crate) fn at(&self, number: u32) -> Option<RuleAt> {
         let row = || self.rows.get(usize::try_from(number).ok()?).map(Row::at);
         self.policy(number).map(PolicyRule::at).or_else(row)
     }
 
-    /// Where the `p` rule of a number stands, whatever the model.
+    /// The position of the `p` rule with a number, with any model.
     pub(crate) fn place(&self, number: u32) -> Option<&Place> {
         let row = || self.rows.get(usize::try_from(number).ok()?).map(|row| &row.place);
         self.policy(number).map(|rule| &rule.place).or_else(row)
     }
 
-    /// The `p` rules as Casbin takes them.
+    /// The `p` rules in Casbin's form.
     pub(crate) fn casbin_policies(&self) -> Vec<Vec<String>> {
         let row = |rule: &PolicyRule| {
             let object = rule.object.to_text();
@@ -229,7 +229,7 @@ impl Rules {
         self.policies.iter().map(row).collect()
     }
 
-    /// The `g` rules as Casbin takes them, `*` written out for each realm.
+    /// The `g` rules in Casbin's form, with `*` expanded to each realm.
     pub(crate) fn casbin_roles(&self, realms: &Realms) -> Vec<Vec<String>> {
         self.edges
             .iter()

@@ -1,4 +1,4 @@
-//! Asks the index and Casbin the same questions at load. A difference is a defect, and refuses the load.
+//! Asks the index and Casbin the same questions at load. A difference is a defect, and the load is refused.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,30 +12,30 @@ use crate::{
 
 /// The most questions.
 const QUESTIONS_MAX: usize = 256;
-/// What the questions may cost together, in rules that Casbin evaluates: about a microsecond each.
+/// The limit of the questions' total cost, in rules that Casbin evaluates: about a microsecond each.
 const COST_MAX: usize = 1_000_000;
-/// What one question may cost; dearer ones are left out.
+/// The limit of the cost of one question; more expensive questions are left out.
 const COST_OF_ONE_MAX: usize = COST_MAX / 8;
-/// How many `p` rules Casbin is given; of more, every second, third, … one.
+/// How many `p` rules Casbin is given; with more, every second, third, … one.
 const POLICIES_MAX: usize = 1_000;
 /// How many subjects with roles Casbin is given, each with all its edges.
 const SUBJECTS_MAX: usize = 500;
-/// Of how many `g` rules every member is compared with every role.
+/// Up to this many `g` rules, every member is compared with every role.
 const ROLE_EDGES_MAX: usize = 32;
 /// In how many realms roles are compared.
 const REALMS_MAX: usize = 8;
 /// A subject that no rule names.
 const STRANGER: &str = "user:nobody-in-particular";
 
-/// The rules that Casbin is asked about: all of a small policy, some of a large one. With 100,000 rules and
-/// as many users, eight questions took Casbin over a minute; and the compiler treats all rules alike.
+/// The rules that Casbin is given: all of a small policy, some of a large one. With 100,000 rules and as many users,
+/// eight questions took Casbin over a minute. The compiler treats all rules alike, so a sample is enough.
 struct Sample {
     rules: Rules,
-    /// One rule of so many is in the sample.
+    /// One of this many rules is in the sample.
     stride: usize,
 }
 
-/// Compares the two on `first`, and on questions made from the rules. Returns how many were asked.
+/// Compares both on `first`, and on questions made from the rules. Returns the number of questions.
 pub(crate) fn compare(
     index: &Index,
     rules: &Rules,
@@ -92,7 +92,7 @@ pub(crate) fn compare(
 }
 
 impl Sample {
-    /// As many rules and subjects as leave a question about a subject and an asserted role affordable.
+    /// As many rules and subjects as keep a question about a subject and an asserted role within the cost limit.
     fn new(rules: &Rules, first: &[RawQuestion<'_>]) -> Self {
         let (mut policies_max, mut subjects_max) = (POLICIES_MAX, SUBJECTS_MAX);
         loop {
@@ -101,7 +101,7 @@ impl Sample {
             if cost <= COST_OF_ONE_MAX || policies_max == 1 {
                 return sample;
             }
-            // What each subject adds is not known before: with many roles each, it is much.
+            // The cost of each subject is not known before: with many roles each, it is high.
             policies_max = (policies_max / 2).max(1);
             subjects_max = (subjects_max / 2).max(1);
         }
@@ -127,7 +127,7 @@ impl Sample {
         let every = subjects.len().div_ceil(subjects_max).max(1);
         let asked = first.iter().flat_map(|question| question.names.iter().copied());
         let chosen: HashSet<&str> = subjects.iter().step_by(every).copied().chain(asked).collect();
-        // Every edge between roles, so that whoever is in the sample has all of his roles.
+        // Every edge between roles, so that each subject in the sample has all its roles.
         let is_kept = |edge: &&RoleEdge| !is_subject(edge) || chosen.contains(edge.member.as_ref());
         let edges = rules.edges.iter().filter(is_kept).cloned().collect();
         Self {
@@ -140,9 +140,9 @@ impl Sample {
         }
     }
 
-    /// Where the index and Casbin's role manager disagree on who has which role, one difference a realm.
+    /// The differences between the index and Casbin's role manager in who has which role, one per realm.
     ///
-    /// Questions do not show it all: nobody asks for what only a role without rules would tell.
+    /// Questions do not show all of them: no question depends on a role without rules.
     fn role_differences(&self, index: &Index, oracle: &Oracle, realms: &Realms) -> Vec<String> {
         let edges = &self.rules.edges;
         let every = edges.len().div_ceil(ROLE_EDGES_MAX).max(1);
@@ -164,7 +164,7 @@ impl Sample {
         realms.iter().take(REALMS_MAX).filter_map(in_realm).collect()
     }
 
-    /// What the index and Casbin say, where they contradict each other.
+    /// The answers of the index and Casbin, if they differ.
     fn difference(&self, index: &Index, oracle: &Oracle, question: &RawQuestion<'_>) -> Option<String> {
         let found = index.answer(question);
         match oracle.effects(question) {
@@ -177,18 +177,18 @@ impl Sample {
         }
     }
 
-    /// Whether the rule that the index found, if any, is one that Casbin could find.
+    /// Whether the rule that the index found, if any, is a rule that Casbin could find.
     fn agrees(&self, found: Option<u32>, is_expected: bool) -> bool {
         match found.and_then(|number| usize::try_from(number).ok()) {
             None => !is_expected,
-            // Casbin knows this rule, so it must have found it, or another.
+            // Casbin has this rule, so it must have found it, or another one.
             Some(number) if number % self.stride == 0 => is_expected,
             Some(_) => true,
         }
     }
 }
 
-/// What Casbin spends on a question: each rule for each name and effect, and in each a walk over roles.
+/// Casbin's cost of a question: each rule for each name and effect, and for each a walk over roles.
 fn cost_of(question: &RawQuestion<'_>, rules: &Rules) -> usize {
     // A name without an edge is searched among all names.
     let search = if question.names.contains(&STRANGER) {
@@ -199,13 +199,13 @@ fn cost_of(question: &RawQuestion<'_>, rules: &Rules) -> usize {
     cost_of_names(question.names.len(), rules) + search
 }
 
-/// The same for so many names, each with an edge.
+/// The same for this many names, each with an edge.
 fn cost_of_names(names: usize, rules: &Rules) -> usize {
     let walk = rules.edges.len() / 500;
     rules.policies.len() * names * 2 * (1 + walk)
 }
 
-/// Questions spread over rules and subjects: those that a rule answers, and those that it just misses.
+/// Questions distributed over rules and subjects: those that a rule matches, and those that one just does not match.
 fn questions<'a>(
     rules: &'a Rules,
     realms: &'a Realms,

@@ -1,7 +1,7 @@
-//! Casbin itself, where the model is not ours: it evaluates every rule for every question.
+//! Casbin itself, for another model: it evaluates every rule for every question.
 //!
-//! INVARIANT: an error or a panic inside Casbin is a denial. The enforcer is never changed, and never asked
-//! without a rule: where there is none, Casbin decides on an empty one.
+//! INVARIANT: an error or a panic inside Casbin is a denial. The enforcer is never changed, and never used without a
+//! rule: without rules, Casbin would decide with an empty one.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,27 +28,28 @@ use crate::{
     work::Work,
 };
 
-/// The rules of one revision in Casbin's hands.
+/// The rules of one revision, served by Casbin.
 pub(crate) struct Served {
     model: Model,
     scopes: Option<Part>,
-    /// What is asked about the authority's own resources: no pattern that does not name them reaches these.
+    /// The rules for questions about the authority's own resources: a pattern that does not name these resources does
+    /// not reach them.
     own: Option<Part>,
 }
 
-/// Some of the rules; never none.
+/// Some of the rules; never empty.
 struct Part {
     enforcer: Enforcer,
-    /// The numbers of the rules in the revision, with their places.
+    /// The numbers of the rules in the revision, with their positions.
     rules: Vec<(u32, Place)>,
 }
 
-/// Of how many rules each is asked about by itself.
+/// Up to this many rules, each is probed separately.
 const PROBES_MAX: usize = 64;
 
-/// Asks about rules what they are about, one at a time: a matcher that Casbin compiles may still fail at every
-/// question, since it looks at the types of values only then. Patterns were looked at one by one before, so a
-/// part of many rules tells.
+/// Asks a question that matches each rule, one at a time. A matcher that Casbin compiles may still fail at every
+/// question, since Casbin checks the types of values only then. Patterns were checked individually before, so a part of
+/// many rules is enough.
 pub(crate) fn probe(model: &Model, rules: &Rules, realms: &Realms, work: &Work, findings: &mut Findings) {
     let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms, work)));
     let every = rules.rows.len().div_ceil(PROBES_MAX).max(1);
@@ -75,7 +76,7 @@ impl Served {
         Self::within(model, rules, realms, &Work::unbounded())
     }
 
-    /// Gives the rules to Casbin. Where the work is stopped, some roles are missing.
+    /// Gives the rules to Casbin. If the work is stopped, some roles are missing.
     pub(crate) fn within(model: &Model, rules: &Rules, realms: &Realms, work: &Work) -> Result<Self, String> {
         let rows = || (0u32..).zip(&rules.rows);
         let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms, work)));
@@ -87,7 +88,7 @@ impl Served {
         })
     }
 
-    /// The rule that decides; names are the subject and the roles that count as if it had them.
+    /// The rule that decides; `names` are the subject and the roles that count as if it had them.
     pub(crate) fn decide(&self, realm: &str, names: &[&str], resource: &str, action: &str) -> Decision {
         let part = if own::is_own(resource) {
             &self.own
@@ -100,12 +101,12 @@ impl Served {
         }
     }
 
-    /// The holder of a rule, where it has one that is no pattern.
+    /// The holder of a rule, if it has one that is not a pattern.
     pub(crate) fn holder<'a>(&self, row: &'a Row) -> Option<&'a str> {
         row.holder(self.model.position("sub"))
     }
 
-    /// What a rule tells from other resources.
+    /// The resources that a rule distinguishes.
     pub(crate) fn object(&self, row: &Row) -> Option<Object> {
         row.object(self.model.position("obj"))
     }
@@ -119,7 +120,7 @@ impl fmt::Debug for Served {
     }
 }
 
-/// Whether a rule may speak about the authority's own resources: it names them, or it denies.
+/// Whether a rule may apply to the authority's own resources: it names them, or it denies.
 fn is_about_own(model: &Model, row: &Row) -> bool {
     let names_own = |text: &str| text.contains("tessera/");
     let is_denial = model
@@ -183,7 +184,7 @@ impl Part {
     }
 
     fn ask(&self, question: (&str, &str, &str, &str), roles: Vec<String>) -> Result<bool, String> {
-        // Each question sets both anew, so nothing is left of one that panicked.
+        // Each question sets both again, so nothing remains of one that panicked.
         ASSERTED.replace((question.0.to_owned(), roles));
         FOUND.set(Found::default());
         guarded(|| Ok(self.enforcer.enforce(question)?))
@@ -197,21 +198,21 @@ impl Part {
 struct Found {
     allow: Option<usize>,
     deny: Option<usize>,
-    /// How many rules were passed: where Casbin fails, it is at the next.
+    /// How many rules were evaluated: if Casbin fails, it fails at the next one.
     passed: usize,
 }
 
 thread_local! {
-    /// Casbin tells an effector nothing of the question, and returns nothing but the answer.
+    /// Casbin does not pass the question to an effector, and returns only the answer.
     static FOUND: Cell<Found> = const { Cell::new(Found { allow: None, deny: None, passed: 0 }) };
 }
 
 thread_local! {
-    /// What this thread's questions are asked for: one of many rules is stopped in its midst.
+    /// The work of this thread's questions: a question about many rules can be stopped before its end.
     static WORK: RefCell<Work> = RefCell::new(Work::unbounded());
 }
 
-/// Asks for some work until it is dropped.
+/// Questions belong to some work until this is dropped.
 pub(crate) struct AskingFor(Work);
 
 impl AskingFor {
@@ -226,7 +227,7 @@ impl Drop for AskingFor {
     }
 }
 
-/// Casbin's own effector, watched.
+/// Casbin's own effector, with its results recorded.
 struct Recording;
 
 impl Effector for Recording {
@@ -247,7 +248,7 @@ struct Recorded {
 
 impl EffectorStream for Recorded {
     fn next(&self) -> bool {
-        // Casbin's own stream has not ended then. Whoever stopped the work takes no answer.
+        // Casbin's own stream has not ended then. The caller that stopped the work ignores the answer.
         !self.is_stopped && self.stream.next()
     }
 
@@ -272,18 +273,18 @@ impl EffectorStream for Recorded {
 // === roles ===
 
 thread_local! {
-    /// The subject of the question that this thread asks, with the roles that were asserted for it.
+    /// The subject of this thread's question, with its asserted roles.
     static ASSERTED: RefCell<(String, Vec<String>)> = const { RefCell::new((String::new(), Vec::new())) };
 }
 
-/// What a name has, by name.
+/// The roles of each name.
 type Closures = HashMap<String, HashSet<String>>;
 
-/// The roles of all realms. Casbin's own manager takes a second for 10,000 users, and can't be told for one
-/// question that a subject has a role.
+/// The roles of all realms. Casbin's own manager takes a second for 10,000 users, and can't add a role to a subject for
+/// one question.
 struct Roles(HashMap<String, Closures>);
 
-/// The realm of roles that have none.
+/// The realm of roles without a realm.
 const EVERYWHERE: &str = "";
 
 impl Roles {
@@ -325,7 +326,7 @@ impl RoleManager for Roles {
             })
     }
 
-    // The rest changes or lists roles: the enforcer is never changed, and no matcher lists them.
+    // The other functions change or list roles: the enforcer is never changed, and no matcher lists roles.
     fn clear(&mut self) {}
     fn add_link(&mut self, _: &str, _: &str, _: Option<&str>) {}
     fn matching_fn(&mut self, _: Option<MatchingFn>, _: Option<MatchingFn>) {}

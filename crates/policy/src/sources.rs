@@ -1,4 +1,4 @@
-//! The files of a policy: which belong to it, how large they may be, and their digest.
+//! The files of a policy: which belong to it, their size limits, and their digest.
 
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, thread, time::Duration};
 
@@ -22,9 +22,9 @@ const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most files that a policy may have.
 const FILES_MAX: usize = 1_000;
-/// How often a directory is read before it is given up as changing all the time.
+/// How often a directory is read before the read is given up because the files keep changing.
 const READS_MAX: usize = 12;
-/// How long a writer gets between two reads that must agree: longer than a tick of the file system's clock.
+/// The pause between two reads that must agree: longer than a tick of the file system's clock.
 const READ_PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) const MODEL: &str = "model.conf";
@@ -34,8 +34,8 @@ const TESTS: &str = "tests";
 
 /// The files of one policy by name; names of tests begin with `tests/`.
 ///
-/// All of them were there at one moment, within the limits: at most 1,000 files of 16 MiB, and 64 MiB
-/// together. Cheap to clone.
+/// All of them existed at one moment, within the limits: at most 1,000 files of 16 MiB, and 64 MiB together. Cheap to
+/// clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
     files: Arc<Files>,
@@ -43,12 +43,12 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads a directory until two reads in a row agree, so that files replaced meanwhile are never mixed.
-    /// Blocking, for some milliseconds more than the reading takes.
+    /// Reads a directory until two consecutive reads agree, so that files replaced meanwhile are never mixed. Blocking,
+    /// for some milliseconds more than the reading takes.
     ///
     /// # Errors
-    /// Fails with every file that can't be read, is too large or is no part of a policy, and where the
-    /// files change all the time.
+    /// Fails with every file that can't be read, is too large or is not part of a policy, and if the files keep
+    /// changing.
     pub fn read(directory: &Path) -> Result<Self, PolicyError> {
         let mut last = Snapshot::take(directory);
         for _ in 1..READS_MAX {
@@ -69,10 +69,10 @@ impl Sources {
         ))
     }
 
-    /// Takes files from memory: names such as `policy.csv` or `tests/x.toml`, with contents.
+    /// Reads files from memory: names such as `policy.csv` or `tests/x.toml`, with contents.
     ///
     /// # Errors
-    /// Fails with every file that is too large or is no part of a policy, and where one is missing.
+    /// Fails with every file that is too large or is not part of a policy, and if one is missing.
     pub fn from_memory(files: &[(&str, &[u8])]) -> Result<Self, PolicyError> {
         let mut found = Files::default();
         let mut findings = Findings::default();
@@ -162,12 +162,13 @@ impl Files {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// How many bytes of a further file matter: one more than it may have.
+    /// How many bytes of a further file are needed: one more than it may have.
     fn bytes_wanted(&self) -> usize {
         FILE_BYTES_MAX.min(BYTES_MAX.saturating_sub(self.byte_count())) + 1
     }
 
-    /// Takes a file, or finds why not. Of one that is too large, `bytes` need only be its beginning.
+    /// Adds a file, or a finding with the reason against it. If the file is too large, `bytes` need only be its
+    /// beginning.
     fn admit(&mut self, name: &str, bytes: Vec<u8>, findings: &mut Findings) {
         let quoted = quote_title(name);
         let (code, problem) = if bytes.len() > FILE_BYTES_MAX {
@@ -188,7 +189,7 @@ impl Files {
         findings.add(code, &Place::start(name), problem);
     }
 
-    /// The files, if nothing was found and none is missing.
+    /// The files, if there is no finding and no file is missing.
     fn checked(self, mut findings: Findings) -> Result<Self, PolicyError> {
         if findings.is_empty() {
             self.check_complete(&mut findings);
@@ -225,9 +226,9 @@ enum Kind {
     Policy,
     /// The directory of tests.
     Tests,
-    /// What may stand beside a policy without meaning anything: hidden files, documentation, examples.
+    /// Files that may be beside a policy without a meaning: hidden files, documentation, examples.
     Aside,
-    /// Anything else, which may be a misspelled part: `policy.cvs` would be a file of denials gone.
+    /// Anything else, which may be a misspelled part: `policy.cvs` could be a file of denials, and they would be lost.
     Stray,
 }
 

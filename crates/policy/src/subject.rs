@@ -1,5 +1,5 @@
-//! Subjects as rules and tests write them. A subject may be called anything, so a misspelled role or client
-//! would be a subject that nobody is, and what is denied to it would be denied to nobody.
+//! Subjects in rules and tests. A subject may have any name, so a misspelled role or client would be a subject that
+//! does not exist, and a denial for it would have no effect.
 
 use tessera_core::{ClientName, Subject};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 const ROLE: &str = "role:";
-/// The kinds of subjects that everybody writes alike.
+/// The kinds of subjects with a conventional spelling.
 const KINDS: [&str; 2] = ["client", "user"];
 
 /// What is wrong with a subject: a code, a message and advice.
@@ -22,7 +22,7 @@ pub(crate) struct Problem {
     pub(crate) help: Option<String>,
 }
 
-/// Checks that a text is a subject, and not nearly the name of something else.
+/// Checks that a text is a subject, and not almost the name of something else.
 pub(crate) fn check(text: &str, catalogue: &Catalogue) -> Result<(), Problem> {
     // All names of roles and clients are in lower case.
     let folded = to_latin(text).to_lowercase();
@@ -40,7 +40,7 @@ pub(crate) fn check(text: &str, catalogue: &Catalogue) -> Result<(), Problem> {
         let message = format!("the subject has a space where `{kind}:` has its colon");
         return Err(misspelled(message, format!("write `{kind}:` and the name")));
     }
-    // A name that is Latin but for letters that only look so is a mistake, or meant to be taken for another.
+    // A name that would be Latin except for look-alike letters is a mistake, or an attempt to deceive.
     if !text.is_ascii() && to_latin(text).is_ascii() {
         let message = format!("{} only looks like `{}`", quote(text), to_latin(text));
         return Err(misspelled(message, look_alike(text)));
@@ -74,10 +74,10 @@ fn unknown_role(text: &str, folded: &str, catalogue: &Catalogue) -> Problem {
     }
 }
 
-/// Whether a text that does not begin with `role:` was meant to: it does but for its case, it begins with
-/// `role` and is close to a role, or it is a role but for one sign in `role:`.
+/// Whether a text that does not begin with `role:` was meant to: it differs only in its case, it begins with `role` and
+/// is close to a role, or it is a role with one wrong character in `role:`.
 ///
-/// Closer than other advice, since `tool:manager` beside `role:manager` is no mistake.
+/// This is stricter than other advice, since `tool:manager` beside `role:manager` is not a mistake.
 fn is_nearly_role(folded: &str, catalogue: &Catalogue) -> bool {
     if folded.starts_with(ROLE) {
         return true;
@@ -85,7 +85,7 @@ fn is_nearly_role(folded: &str, catalogue: &Catalogue) -> bool {
     if folded.starts_with("role") && catalogue.nearest_role(folded).is_some() {
         return true;
     }
-    // One sign less, another one, or one more.
+    // One character less, a different one, or one more.
     (ROLE.len() - 1..=ROLE.len() + 1).any(|length| {
         folded.split_at_checked(length).is_some_and(|(start, name)| {
             strsim::osa_distance(start, ROLE) == 1 && catalogue.has_role_text(&format!("{ROLE}{name}"))

@@ -1,4 +1,4 @@
-//! Policy tests: what must be allowed and what must not.
+//! Policy tests: what must be allowed and what must be denied.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ pub(crate) struct Expectation {
 }
 
 impl Case {
-    /// The question that an expectation is about.
+    /// The question of an expectation.
     pub(crate) fn question<'a>(&'a self, expectation: &'a Expectation) -> RawQuestion<'a> {
         let (resource, action) = expectation
             .scope
@@ -61,7 +61,7 @@ impl Case {
     }
 }
 
-/// Reads one file of tests. `names` has the places of tests by name, in this file and those before.
+/// Reads one file of tests. `names` has the positions of tests by name, in this file and the previous ones.
 pub(crate) fn read(
     text: &Text<'_>,
     catalogue: &Catalogue,
@@ -89,12 +89,12 @@ pub(crate) fn read(
     }
 }
 
-/// What the files of tests say.
+/// The parsed files of tests.
 #[derive(Debug, Default)]
 pub(crate) struct Tests {
-    /// What may be had.
+    /// The tests of decisions.
     pub(crate) cases: Vec<Case>,
-    /// What calls need.
+    /// The tests of routes.
     pub(crate) calls: Vec<CallCase>,
 }
 
@@ -172,7 +172,7 @@ impl Reader<'_> {
         entry
     }
 
-    /// Finds it where a test has neither of two keys, or nothing in them: it would pass whatever the rules say.
+    /// Adds a finding if a test has neither of two keys, or if they are empty: it would pass with any rules.
     fn require_either(&mut self, table: &Table<'_>, keys: [&str; 2]) {
         let [one, other] = keys;
         let entries: Vec<&Entry<'_>> = keys.iter().filter_map(|key| table.get(key)).collect();
@@ -219,7 +219,7 @@ impl Reader<'_> {
             .map(|entry| entry.texts(self.findings))
             .unwrap_or_default();
         for (place, text) in &texts {
-            // The nearest of many names is looked for in a time that grows with them.
+            // The search for the nearest of many names takes time in proportion to their number.
             if self.findings.is_full() {
                 break;
             }

@@ -14,17 +14,17 @@ const LINE_BYTES_MAX: usize = 4_096;
 /// How many invisible characters of one file are reported.
 const INVISIBLE_MAX: usize = 20;
 
-/// A file whose bytes are harmless text.
+/// A file that was checked to be harmless text.
 #[derive(Clone, Debug)]
 pub(crate) struct Text<'a> {
     pub(crate) file: Arc<str>,
     pub(crate) content: &'a str,
-    /// Where each line begins; made when the first place is asked for, since every key and value has one.
+    /// The beginning of each line; made when the first position is needed, since every key and value has one.
     starts: OnceCell<Vec<usize>>,
 }
 
 impl<'a> Text<'a> {
-    /// Checks what all files have in common: UTF-8, no byte order mark, nothing invisible.
+    /// Checks what all files have in common: UTF-8, no byte order mark, no invisible characters.
     ///
     /// Line ends are `\n` or `\r\n`, so that a checkout on Windows works; a `\r` elsewhere is refused.
     pub(crate) fn read(file: &str, bytes: &'a [u8], findings: &mut Findings) -> Option<Self> {
@@ -70,8 +70,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// A policy is read by many, so a secret in it is a secret no more; and nothing else is said of a file that
-    /// has one.
+    /// A policy is read by many, so a secret in it is no longer secret; and a file with a secret gets no other finding.
     fn refuse_secrets(&self, findings: &mut Findings) -> bool {
         let Some(offset) = secret::find(self.content) else {
             return true;
@@ -130,7 +129,7 @@ impl<'a> Text<'a> {
         false
     }
 
-    /// The place of a byte offset.
+    /// The position of a byte offset.
     pub(crate) fn place(&self, offset: usize) -> Place {
         // The first line begins at 0, so there is always one before.
         let line = self
@@ -153,7 +152,7 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// The text between two offsets; what places cost is what they look at here.
+    /// The text between two offsets; the cost of positions is the text that is read here.
     fn part(&self, start: usize, end: usize) -> &'a str {
         let part = self.content.get(start..end).unwrap_or_default();
         #[cfg(test)]
@@ -177,12 +176,12 @@ impl<'a> Text<'a> {
     }
 }
 
-/// What is before, as a position counted from 1.
+/// The number of characters before, as a position counted from 1.
 fn count(before: usize) -> u32 {
     u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-/// Control characters, and those that make text look other than it is (zero width, direction, spaces that are none).
+/// Control characters, and those that make text look different from what it is (zero width, direction, unusual spaces).
 pub(crate) fn is_invisible(character: char) -> bool {
     character.is_control()
         || (character.is_whitespace() && character != ' ')
@@ -197,7 +196,7 @@ mod tests {
     use super::*;
 
     thread_local! {
-        /// How many bytes this thread has looked at to find places.
+        /// How many bytes this thread has read to find positions.
         pub(super) static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
     }
 
@@ -248,7 +247,7 @@ mod tests {
         for (offset, _) in content.match_indices(['"', '\n']) {
             text.place(offset);
         }
-        // Once for the beginnings of lines, and the line before each of the five signs.
+        // Once for the beginnings of lines, and the line before each of the five characters.
         let looked_at = LOOKED_AT.get() - before;
         assert!(looked_at <= content.len() * 6, "{looked_at} of {}", content.len());
     }

@@ -1,5 +1,5 @@
-//! What a policy grants to one role or subject that is more than one access token holds. Whoever names no
-//! scopes asks for all of it, and is refused.
+//! Warnings if a policy grants one role or subject more than one access token can hold. A caller that names no scopes
+//! requests all of them, and is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +13,9 @@ use crate::{
     diagnostic::{Diagnostic, Place},
 };
 
-/// How many questions are asked of the policy at most: a second's worth of a compiled one.
+/// How many questions are asked of the policy at most: they take a compiled one a second.
 const QUESTIONS_MAX: usize = 2_000_000;
-/// The same of one that Casbin itself answers, in milliseconds each.
+/// The same for a policy that Casbin itself serves, at milliseconds each.
 const QUESTIONS_OF_CASBIN_MAX: usize = 1_000;
 /// How many warnings there are at most.
 const WARNINGS_MAX: usize = 20;
@@ -31,13 +31,13 @@ struct Excess<'a> {
 }
 
 impl Policy {
-    /// What is right, and will be in somebody's way: roles, and subjects by their roles together, that are granted
-    /// more scopes than an access token of the usual length holds. Scopes with parameters do not count, as they
-    /// are always named.
+    /// What is valid but will cause problems: roles, and subjects by their roles together, that are granted more scopes
+    /// than an access token of the usual length can hold. Scopes with parameters do not count, as they are always
+    /// named.
     #[must_use]
     pub fn warnings(&self) -> Vec<Diagnostic> {
         let scopes: Vec<Scope> = self.catalogue.concrete_scopes().iter().cloned().collect();
-        // Where the whole catalogue fits, everything does.
+        // If the whole catalogue fits, every grant does.
         if token_bytes_least(scope_bytes(&scopes)) <= TOKEN_BYTES_DEFAULT {
             return Vec::new();
         }
@@ -60,7 +60,7 @@ impl Policy {
             }
         }
         let causes = excesses.values().filter(|excess| {
-            // A role that has another's excess is warned of with that one.
+            // A role that has another's excess is included in the warning about that role.
             let holders = self
                 .index
                 .holders(excess.realm.as_str(), std::iter::once(excess.name));
@@ -124,7 +124,7 @@ impl Policy {
         Diagnostic::warning(code::TOKEN_SIZE, &self.place_of(name), &message, help)
     }
 
-    /// Where a role stands in the catalogue, or the first rule that names a subject.
+    /// The position of a role in the catalogue, or of the first rule that names a subject.
     fn place_of(&self, name: &str) -> Place {
         let rules = self.rules.policies.iter();
         let rules = rules.map(|rule| (&rule.holder, &rule.place));
@@ -154,7 +154,7 @@ impl Policy {
     }
 }
 
-/// What scopes take in the `scope` claim.
+/// The size of scopes in the `scope` claim.
 fn scope_bytes(scopes: &[Scope]) -> usize {
     scopes.iter().map(|scope| scope.as_str().len() + 1).sum()
 }

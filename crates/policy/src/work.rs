@@ -1,5 +1,5 @@
-//! Work that can be stopped: reading, testing and comparing policies takes seconds of a core, which nobody
-//! should spend for a caller that has left.
+//! Work that can be stopped: reading, testing and comparing policies takes seconds of a core, which should not be spent
+//! for a caller that has left.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 
 use crate::diagnostic::PolicyError;
 
-/// How long work may take, and whether anybody still wants it. Loops over what a caller sends ask
+/// How long work may take, and whether its caller still waits for it. Loops over input of a caller check
 /// [`is_over`](Self::is_over) at each step.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
@@ -19,7 +19,7 @@ pub struct Work {
     until: Option<Instant>,
 }
 
-/// The work was stopped: it was cancelled, or it took longer than it may.
+/// The work was stopped: it was cancelled, or it took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
@@ -28,18 +28,18 @@ pub struct Stopped;
 pub enum LoadError {
     /// The files are wrong.
     Refused(PolicyError),
-    /// It is not known whether they are.
+    /// It is not known whether the files are wrong.
     Stopped,
 }
 
 impl Work {
-    /// Work that may take as long as it takes.
+    /// Work without a time limit.
     #[must_use]
     pub fn unbounded() -> Self {
         Self::default()
     }
 
-    /// Work that may take so long from now on.
+    /// Work that may take this long from now on.
     #[must_use]
     pub fn within(budget: Duration) -> Self {
         Self {
@@ -48,19 +48,19 @@ impl Work {
         }
     }
 
-    /// Nobody wants it any more: whoever has a clone of it stops soon.
+    /// The work is no longer needed: users of a clone stop soon.
     pub fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it should stop. What was found so far is then not all there is.
+    /// Whether it should stop. The results so far are then incomplete.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed) || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// # Errors
-    /// Fails where it should stop.
+    /// Fails if it should stop.
     pub fn check(&self) -> Result<(), Stopped> {
         if self.is_over() { Err(Stopped) } else { Ok(()) }
     }

@@ -19,7 +19,7 @@ const TABLES: [&str; 5] = ["realms", "roles", "scopes", "audiences", "resources"
 /// The longest address of an audience, in bytes.
 const RESOURCE_BYTES_MAX: usize = 512;
 
-/// Reads the catalogue; what is wrong in it is left out and found.
+/// Reads the catalogue; wrong entries are left out and reported as findings.
 pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Option<Catalogue> {
     let document = document::parse(text, findings)?;
     let root = Table::root(text, &document);
@@ -35,7 +35,7 @@ pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Option<Catalogue
     Some(catalogue)
 }
 
-/// The addresses of audiences; a catalogue may do without.
+/// The addresses of audiences; a catalogue may have none.
 fn read_resources(
     root: &Table<'_>,
     catalogue: &Catalogue,
@@ -152,7 +152,7 @@ fn for_each(
         return findings.add(code::CATALOGUE_EMPTY, &root.place, message);
     };
     let Some(table) = table else { return };
-    // A policy may do without roles, but not without the rest.
+    // A policy may have no roles, but needs the other tables.
     if table.entries().is_empty() && name != "roles" {
         findings.add(
             code::CATALOGUE_EMPTY,
@@ -175,7 +175,7 @@ fn for_each(
 
 fn parse_template(text: &str) -> Result<Template, NameError> {
     let template = Template::split(text);
-    // A template is right if it is a scope once its parameters are filled in.
+    // A template is valid if it is a scope after its parameters are filled in.
     let filled: Vec<&str> = template
         .segments
         .iter()
@@ -192,7 +192,7 @@ fn parse_segment(text: &str) -> Segment {
     let parameter = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let is_name =
         |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    // Braces elsewhere are left in the literal, where the scope's own check refuses them.
+    // Braces elsewhere stay in the literal, where the scope's own check refuses them.
     if parameter.is_some_and(is_name) {
         Segment::Parameter
     } else {
@@ -201,7 +201,7 @@ fn parse_segment(text: &str) -> Segment {
 }
 
 impl Template {
-    /// Splits a text into segments and action; it need not be right.
+    /// Splits a text into segments and action; the text may be invalid.
     pub(crate) fn split(text: &str) -> Self {
         let (resource, action) = text.rsplit_once(':').unwrap_or((text, ""));
         Self {

@@ -1,4 +1,4 @@
-//! Two policies compared by asking both, where Casbin itself answers for one of them.
+//! A comparison of two policies by questions to both, if Casbin itself answers for one of them.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use tessera_core::RealmName;
 use super::{Diff, outcome, scopes::Representatives, side::Side};
 use crate::{policy::Policy, rule::Object, work::Work};
 
-/// What the questions may cost together, in rules that Casbin evaluates: some microseconds each.
+/// The limit of the questions' total cost, in rules that Casbin evaluates: some microseconds each.
 const COST_MAX: usize = 1_000_000;
 
-/// Adds what differs, until the questions cost too much.
+/// Adds the differences, until the questions cost too much.
 pub(super) fn compare(
     diff: &mut Diff,
     [old, new]: [&Policy; 2],

@@ -9,7 +9,7 @@ use crate::catalogue::Catalogue;
 /// A name that exists only before or only after.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CatalogueChange {
-    /// What the name is of.
+    /// The table of the name.
     pub kind: CatalogueKind,
     /// The name as the catalogue has it.
     pub name: String,

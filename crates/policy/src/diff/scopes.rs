@@ -1,4 +1,4 @@
-//! Scopes that stand for all scopes: of a parameter's values, those that some rule tells from others.
+//! Scopes that represent all scopes: of a parameter's values, those that some rule distinguishes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -15,23 +15,24 @@ use crate::{
     rule::{Object, Star},
 };
 
-/// A scope of either catalogue, or one of the authority's own, perhaps with parameters.
+/// A scope of either catalogue, or one of the authority's own; it may have parameters.
 pub(super) struct Template {
     scope: catalogue::Template,
     /// Whether only one of the two policies has it.
     pub(super) is_changed: bool,
-    /// The role that it is about, which must exist.
+    /// The role in it, which must exist.
     role: Option<RoleName>,
 }
 
-/// The templates of two policies, with a text that stands for any value of a parameter.
+/// The templates of two policies, with a text that represents any value of a parameter.
 pub(super) struct Representatives {
     templates: Vec<Template>,
     has_changed: bool,
-    /// The templates by what their resources begin with, before any parameter.
+    /// The templates by the beginning of their resources, before any parameter.
     by_start: BTreeMap<String, Vec<usize>>,
     start_lengths: BTreeSet<usize>,
-    /// In no rule's resource, nor begun by the end of one: no rule tells it from another such text.
+    /// A text that is in no rule's resource, and that the end of no resource begins: no rule distinguishes it from
+    /// another such text.
     fresh: String,
 }
 
@@ -104,8 +105,8 @@ impl Representatives {
             .filter(move |number| self.template(*number).is_some_and(is_met))
     }
 
-    /// The resources of a template that rules about `objects` may tell apart, by how they are shown. What
-    /// none of them matches is no difference.
+    /// The resources of a template that rules about `objects` may distinguish, by their displayed form. A resource that
+    /// no object matches is not a difference.
     pub(super) fn of(&self, template: &Template, objects: &[&Object]) -> BTreeMap<String, String> {
         objects
             .iter()
@@ -132,7 +133,7 @@ impl Template {
         }
     }
 
-    /// The authority's own without a role in them.
+    /// The authority's own templates without a role in them.
     fn of_authority() -> impl Iterator<Item = Self> {
         let subjects = format!("{}{{subject}}:issue", own::SUBJECTS);
         let fixed = Permission::FIXED.iter().map(Permission::scope);
@@ -157,7 +158,7 @@ impl Template {
         }
     }
 
-    /// What its resources begin with, before any parameter.
+    /// The beginning of its resources, before any parameter.
     fn start(&self) -> String {
         let mut start = String::new();
         for (position, segment) in self.scope.segments.iter().enumerate() {
@@ -172,7 +173,7 @@ impl Template {
         start
     }
 
-    /// A resource that the object matches, and no longer one does, with how it is shown.
+    /// A resource that the object matches, and no longer object does, with its displayed form.
     fn fill(&self, object: &Object, fresh: &str) -> Option<(String, String)> {
         let (text, is_prefix) = match object {
             Object::Exactly(text) => (text, false),
@@ -215,7 +216,7 @@ impl Template {
     }
 }
 
-/// A text that no rule of either policy tells from another value of a parameter.
+/// A text that no rule of either policy distinguishes from another value of a parameter.
 fn fresh(policies: [&Policy; 2]) -> String {
     let objects: Vec<Object> = policies.into_iter().flat_map(Policy::objects).collect();
     let ends: HashSet<char> = objects

@@ -1,4 +1,4 @@
-//! One of two policies, as it is in one realm.
+//! One of two policies, in one realm.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::{
     rule::{Effect, Object, PolicyRule, RuleAt, Star},
 };
 
-/// What a rule means to whoever holds it in a realm.
+/// The effect of a rule on its holder in a realm.
 pub(super) type Meaning<'a> = (&'a Object, &'a Star, Effect);
 
 /// A policy in one realm.
@@ -24,7 +24,7 @@ pub(super) struct Side<'a> {
     rules: HashMap<&'a str, Vec<&'a PolicyRule>>,
 }
 
-/// Every name that the rules of a policy are about.
+/// Every name in the rules of a policy.
 pub(super) fn holders(policy: &Policy) -> impl Iterator<Item = &str> {
     let count = u32::try_from(policy.rules.count()).unwrap_or(u32::MAX);
     let policies = (0..count).filter_map(|number| policy.holder(number));
@@ -54,12 +54,12 @@ impl<'a> Side<'a> {
         self.policy.catalogue.has_realm(self.realm)
     }
 
-    /// The names that have rules of their own.
+    /// The names that have rules directly.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.rules.keys().copied()
     }
 
-    /// The holder and its roles, of these only the ones that have rules, in order.
+    /// The holder and its roles, only those that have rules, in order.
     pub(super) fn names_with_rules(&self, holder: &'a str) -> Vec<&'a str> {
         let only_itself = [holder];
         let closure = self
@@ -75,7 +75,7 @@ impl<'a> Side<'a> {
         names
     }
 
-    /// What the rules of these names mean together.
+    /// The combined effects of the rules of these names.
     pub(super) fn meanings(&self, names: &[&str]) -> HashSet<Meaning<'a>> {
         let rules = names.iter().filter_map(|name| self.rules.get(name)).flatten();
         rules

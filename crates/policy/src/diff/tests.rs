@@ -1,4 +1,4 @@
-//! Differences of random policies against every question asked of both.
+//! Differences of random policies, compared with every question to both.
 
 use std::time::Instant;
 
@@ -85,7 +85,7 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(prop_oneof![2 => policy, 1 => edge], 1..14)
 }
 
-/// Rules of two revisions: what both have, and what only one has.
+/// Rules of two revisions: those that both have, and those that only one has.
 fn pair() -> impl Strategy<Value = [(Vec<String>, Missing); 2]> {
     (lines(), lines(), lines(), missing(), missing()).prop_map(|(both, before, after, lacks, lacks_too)| {
         let side = |own: &[String], missing| {
@@ -129,7 +129,7 @@ fn catalogue(missing: &Missing) -> String {
 fn load((lines, missing): &(Vec<String>, Missing)) -> Option<Policy> {
     let mut rules = String::new();
     for line in lines {
-        // A rule of everywhere beside one of a realm would be refused.
+        // A rule of all realms beside one of a realm would be refused.
         let anywhere = line.rsplit_once(", ").map(|(start, _)| format!("{start}, *"));
         let is_covered = line.starts_with('g')
             && anywhere.is_some_and(|anywhere| anywhere != *line && lines.contains(&anywhere));
@@ -170,7 +170,7 @@ fn is_allowed(policy: &Policy, realm: &RealmName, holder: &str, scope: &str) -> 
             .is_allowed()
 }
 
-/// Many scopes: every one without a parameter, and each other one for several values.
+/// Many scopes: each one without a parameter, and each other one for several values.
 fn universe() -> Vec<String> {
     let mut scopes: Vec<String> = [
         "a:read",
@@ -195,7 +195,7 @@ fn universe() -> Vec<String> {
     scopes
 }
 
-/// Whether a scope with a parameter, as a change shows it, stands for a concrete one.
+/// Whether a scope with a parameter, as a change shows it, represents a concrete one.
 fn stands_for(shown: &str, scope: &str) -> bool {
     let Some((start, rest)) = shown.split_once('{') else {
         return shown == scope;

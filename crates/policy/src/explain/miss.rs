@@ -1,4 +1,4 @@
-//! The rules that would have allowed, but for one thing.
+//! The rules that would allow if one part were different.
 
 use std::{cmp::Reverse, fmt};
 
@@ -14,19 +14,19 @@ use crate::{
 /// How many misses an explanation has.
 const MISSES_MAX: usize = 5;
 
-/// A rule that would have allowed, but for one thing.
+/// A rule that would allow if one part were different.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Miss {
     /// The rule.
     pub rule: RuleAt,
-    /// The one thing.
+    /// The part that does not match.
     pub reason: MissReason,
-    /// A line for `policy.csv` that makes the answer an allowed one; none where no single line does, or the
-    /// loader would refuse it.
+    /// A line for `policy.csv` that changes the answer to allowed; `None` if no single line does, or if the loader
+    /// would refuse it.
     pub remedy: Option<String>,
 }
 
-/// What keeps a rule from allowing.
+/// Why a rule does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MissReason {
@@ -53,7 +53,7 @@ pub enum MissReason {
     },
     /// The rule is about another resource.
     OtherResource {
-        /// The resource of the rule, perhaps with `*` at its end.
+        /// The resource of the rule; it may end with `*`.
         of_rule: String,
         /// The resource of the question.
         asked: String,
@@ -127,7 +127,7 @@ struct Missed<'a> {
 }
 
 impl Missed<'_> {
-    /// The rules that allow, where one denies.
+    /// The rules that allow, if one denies.
     fn overruled(&self, deny: &PolicyRule) -> Vec<Miss> {
         let allowing = self
             .allowing()
@@ -169,7 +169,7 @@ impl Missed<'_> {
         } else {
             Part::Subject
         };
-        // The cheap comparisons first: the second mismatch ends the look at a rule.
+        // The cheap comparisons first: the second mismatch ends the check of a rule.
         let parts = [
             (Part::Action, rule.action.admits(self.target.action)),
             (Part::Realm, rule.realm.admits(self.asked.realm.as_str())),
@@ -182,7 +182,7 @@ impl Missed<'_> {
             .map(|(part, _)| part)
     }
 
-    /// How much of the resource the rule's has in common with it.
+    /// How much of the resource is equal to the rule's.
     fn likeness(&self, rule: &PolicyRule) -> usize {
         let text = rule.object.to_text();
         let pairs = text.bytes().zip(self.target.resource.bytes());
@@ -228,7 +228,7 @@ impl Missed<'_> {
         }
     }
 
-    /// The rule that gives what was asked for, and no more than that to whom the rule names.
+    /// A line that allows what was asked: a `g` rule for the missing role, otherwise a `p` rule for exactly this scope.
     fn changed(&self, part: Part, rule: &PolicyRule) -> String {
         let (subject, realm) = (self.asked.subject.to_string(), self.asked.realm);
         let Target { resource, action, .. } = self.target;

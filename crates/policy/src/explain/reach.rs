@@ -1,4 +1,4 @@
-//! The roles that a subject has in one realm, and how it comes to each.
+//! The roles that a subject has in one realm, and the path to each.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,10 +10,10 @@ use crate::{
     rule::RoleEdge,
 };
 
-/// A subject's roles, found by a walk that takes all edges of one length before any longer one.
+/// A subject's roles, found by a breadth-first walk.
 pub(crate) struct Reach<'a> {
     subject: &'a str,
-    /// By role, the edge that reached it first; none for one that was asserted.
+    /// By role, the edge that reached it first; `None` for an asserted role.
     edges: HashMap<&'a str, Option<&'a RoleEdge>>,
     /// In the order in which they were reached.
     roles: Vec<&'a str>,
@@ -22,7 +22,7 @@ pub(crate) struct Reach<'a> {
 impl<'a> Reach<'a> {
     /// Walks from `subject` and from the roles that count as if the subject had them.
     ///
-    /// Looks at every edge for each step away: chains are short, so this is less than making a graph.
+    /// It checks every edge for each step away: chains are short, so this costs less than a graph.
     pub(crate) fn new(
         edges: &'a [RoleEdge],
         realm: &str,
@@ -38,7 +38,7 @@ impl<'a> Reach<'a> {
         })
     }
 
-    /// The same in a graph that is there already.
+    /// The same in an existing graph.
     pub(crate) fn in_graph(
         graph: &RoleGraph<'a>,
         subject: &'a str,
@@ -50,7 +50,7 @@ impl<'a> Reach<'a> {
         })
     }
 
-    /// `leaving` has the edges that leave some members.
+    /// `leaving` returns the edges that leave some members.
     fn walk(
         subject: &'a str,
         asserted: impl Iterator<Item = &'a str>,
@@ -72,7 +72,7 @@ impl<'a> Reach<'a> {
         reach
     }
 
-    /// Whether the subject is `holder` or has it.
+    /// Whether the subject is `holder`, or has it as a role.
     pub(crate) fn has(&self, holder: &str) -> bool {
         holder == self.subject || self.edges.contains_key(holder)
     }
@@ -82,8 +82,8 @@ impl<'a> Reach<'a> {
         &self.roles
     }
 
-    /// The edges from the subject to a holder, the last first; the first may be missing, as an asserted
-    /// role has none.
+    /// The edges from the subject to a holder, the last first. The first edge may be missing, as an asserted role has
+    /// none.
     pub(crate) fn edges_to(&self, holder: &str) -> Vec<&'a RoleEdge> {
         let mut found = Vec::new();
         let mut name = holder;
@@ -94,7 +94,7 @@ impl<'a> Reach<'a> {
         found
     }
 
-    /// The steps from the subject to a holder; none where the holder is the subject.
+    /// The steps from the subject to a holder; empty if the holder is the subject.
     pub(crate) fn path(&self, holder: &str) -> Vec<RoleStep> {
         let edges = self.edges_to(holder);
         let start = edges.last().map_or(holder, |edge| edge.member.as_ref());
@@ -113,7 +113,7 @@ impl<'a> Reach<'a> {
             .collect()
     }
 
-    /// Whether the role is new.
+    /// Adds a role, and returns whether it is new.
     fn add(&mut self, role: &'a str, edge: Option<&'a RoleEdge>) -> bool {
         if self.edges.contains_key(role) {
             return false;

@@ -1,4 +1,4 @@
-//! Explanations of random policies: each part of one is put to the proof.
+//! Explanations of random policies: each part is verified.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ fn policy_line() -> impl Strategy<Value = String> {
     })
 }
 
-/// Roles are given to names before them, so there is no cycle; a pair stands once, so no line is refused.
+/// Roles are given to names before them, so there is no cycle. Each pair is there once, so no line is refused.
 fn edge_lines() -> impl Strategy<Value = Vec<String>> {
     let edge = (
         0..ROLES.len() + 3,
@@ -114,7 +114,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// Files may not have the subject `a`, where `role:a` may be meant.
+    /// The loader refuses the subject `a`, since `role:a` may be meant.
     fn can_be_tested(&self) -> bool {
         self.subject.as_str() != "a"
     }
@@ -262,7 +262,7 @@ fn check_remedies(explained: &Explanation, asking: &Asking, rules: &str, tests: 
     remedies.len()
 }
 
-/// The rules that allow but for one part, counted without looking at the explanation.
+/// The rules of which only one part does not match, counted independently of the explanation.
 fn count_misses(policy: &Policy, explained: &Explanation, asking: &Asking) -> usize {
     let names: Vec<&str> = std::iter::once(asking.subject.as_str())
         .chain(

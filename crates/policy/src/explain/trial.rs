@@ -1,4 +1,4 @@
-//! What a policy would say with one more rule.
+//! The answers of a policy with one more rule.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub(super) struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    /// Adds a line; nothing where the loader would refuse it.
+    /// Adds a line; `None` if the loader would refuse it.
     pub(super) fn new(policy: &'a Policy, line: &str) -> Option<Self> {
         let added = read::read_line(&policy.catalogue, line)?;
         Some(Self { policy, added })
@@ -53,7 +53,7 @@ impl<'a> Trial<'a> {
             action,
             ..
         } = *question;
-        // Nobody else gets the role: only roles have members, and an edge is only ever added to a subject.
+        // No other name gets the role: only roles have members, and an edge is only ever added to a subject.
         let given = self.added.edges.iter().filter(|edge| edge.realm.admits(realm));
         let given = given.filter(|edge| question.names.contains(&edge.member.as_ref()));
         let names: Vec<&str> = question
@@ -75,8 +75,8 @@ impl<'a> Trial<'a> {
         found.deny.is_none() && (found.allow.is_some() || is_matched)
     }
 
-    /// Whether the longest chain that begins with the added edge is too long. A cycle can't come about, as a
-    /// subject has no members.
+    /// Whether the longest chain that begins with the added edge is too long. It can't create a cycle, as a subject has
+    /// no members.
     fn is_chain_too_long(&self) -> bool {
         self.added.edges.iter().any(|added| {
             let mut members: HashSet<&str> = HashSet::from([added.role.as_ref()]);

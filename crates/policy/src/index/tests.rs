@@ -179,7 +179,7 @@ fn effects(index: &Index, question: &RawQuestion<'_>) -> Effects {
     }
 }
 
-/// What Casbin says when the asserted roles are really written as `g` rules of the subject.
+/// Casbin's answer if the asserted roles are written as `g` rules of the subject.
 fn with_roles_written(rules: &Rules, question: &RawQuestion<'_>) -> bool {
     let mut rules = rules.clone();
     let (subject, roles) = question.names.split_first().unwrap();
@@ -194,7 +194,7 @@ fn check_agreement(rules: &Rules, questions: &[RawQuestion<'_>]) -> Result<(), T
     compare(&Index::new(rules, &realms()), rules, questions)
 }
 
-/// Fails where an index and Casbin over `rules` say something else.
+/// Fails if an index and Casbin over `rules` differ.
 fn compare(index: &Index, rules: &Rules, questions: &[RawQuestion<'_>]) -> Result<(), TestCaseError> {
     let oracle = Oracle::new(rules, &realms()).unwrap();
     for question in questions {
@@ -241,7 +241,7 @@ proptest! {
     }
 }
 
-/// A mistake in an index: what it is called, and what makes it.
+/// A mistake in an index: its name, and the function that makes it.
 type Mistake = (&'static str, fn(&mut Index));
 
 const MISTAKES: [Mistake; 8] = [
@@ -269,7 +269,7 @@ const MISTAKES: [Mistake; 8] = [
         }
     }),
     ("entries are not in order", |index| index.entries.reverse()),
-    // No question is answered otherwise.
+    // No question is answered differently.
     ("roles without rules are forgotten", |index| {
         let holders: Vec<Id> = index.spans.keys().map(|(holder, _)| *holder).collect();
         for closure in index.closures.values_mut() {
@@ -286,14 +286,14 @@ const MISTAKES: [Mistake; 8] = [
 fn the_comparison_with_casbin_finds_each_seeded_mistake() {
     let config = ProptestConfig {
         cases: 256,
-        // The smallest example is of no interest.
+        // The smallest example is not needed.
         max_shrink_iters: 0,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
     let cases = (any_rules(), prop::collection::vec(any_question(), 20));
     for (mistake, make) in MISTAKES {
-        // Always the same cases, so that a mistake is not found by luck.
+        // Always the same cases, so that finding a mistake does not depend on chance.
         let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let result = TestRunner::new_with_rng(config.clone(), rng).run(&cases, |(rules, questions)| {
             let mut index = Index::new(&rules, &realms());

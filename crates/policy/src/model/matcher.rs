@@ -1,10 +1,10 @@
-//! A matcher of a model that is not ours: only what every Casbin decides alike.
+//! A matcher of another model: only what every Casbin implementation decides the same way.
 //!
-//! Each Casbin compiles a matcher with the expressions of its own language, after replacing some of its signs
-//! as text. So a matcher is parsed here, and what is accepted is what was compared with another
-//! implementation on many random models (`tests/pycasbin.rs`): conditions joined by `&&`, `||`, `!` and
-//! parentheses; comparisons of texts; `g`; functions that match a field of the question against a pattern.
-//! What is not listed here is refused, whatever it may mean.
+//! Each Casbin implementation compiles a matcher with the expressions of its own language, after replacing some of its
+//! signs as text. So a matcher is parsed here, and the accepted forms are those that were compared with another
+//! implementation on many random models (`tests/pycasbin.rs`): conditions joined by `&&`, `||`, `!` and parentheses;
+//! comparisons of texts; `g`; functions that match a field of the question against a pattern. Everything else is
+//! refused.
 
 use super::Model;
 use crate::{code, oracle, pattern};
@@ -15,7 +15,7 @@ use parse::{Condition, Operand, parse};
 
 /// The fields of a request.
 const REQUEST: [&str; 4] = ["sub", "dom", "obj", "act"];
-/// How to write what is accepted.
+/// The accepted forms.
 const HELP: &str = "join conditions with `&&`, `||`, `!(…)` and parentheses; a condition is `a == b`, `a != b`, \
                     `a in [\"x\", \"y\"]`, `g(r.sub, p.sub, r.dom)`, or `keyMatch` to `keyMatch5` or `regexMatch` of a \
                     field `r.…` and a pattern";
@@ -26,7 +26,7 @@ pub(super) struct Problem {
     pub(super) code: &'static str,
     pub(super) message: String,
     pub(super) help: &'static str,
-    /// Where in the matcher, in bytes.
+    /// The position in the matcher, in bytes.
     pub(super) offset: usize,
 }
 
@@ -41,8 +41,8 @@ impl Problem {
     }
 }
 
-/// Checks that the matcher of a model is one that every Casbin decides alike, and compiles. Returns the
-/// functions that are given a field of the rule as a pattern, each with the position of the field.
+/// Checks that every Casbin implementation decides the matcher of a model the same way, and that it compiles. Returns
+/// the functions that are given a field of the rule as a pattern, each with the position of the field.
 pub(super) fn check(model: &Model) -> Result<Vec<(String, usize)>, Problem> {
     let condition = parse(&model.matcher)?;
     let mut checker = Checker {
@@ -148,7 +148,7 @@ impl Checker<'_> {
         check_roles(arguments, offset)
     }
 
-    /// A field of the question, and a pattern. Where that is a field of the rule, each rule has its own.
+    /// A field of the question, and a pattern. If the pattern is a field of the rule, each rule has its own.
     fn pattern(&mut self, name: &str, offset: usize, arguments: &[Operand<'_>]) -> Result<(), Problem> {
         let [field @ Operand::Field { owner: 'r', .. }, pattern] = arguments else {
             let message = format!("the first argument of `{name}` must be a field of the question");
@@ -185,8 +185,8 @@ impl Checker<'_> {
     }
 }
 
-/// `g(r.sub, p.sub)` or `g(r.sub, "role:x")`, with `r.dom` where roles have a realm. Roles that are asserted
-/// count for the subject of the question.
+/// `g(r.sub, p.sub)` or `g(r.sub, "role:x")`, with `r.dom` if roles have a realm. Asserted roles count for the subject
+/// of the question.
 fn check_roles(arguments: &[Operand<'_>], offset: usize) -> Result<(), Problem> {
     let is_field = |operand: &Operand<'_>, (owner, field): (char, &str)| matches!(operand, Operand::Field { owner: found, name, .. } if *found == owner && *name == field);
     let is_role = |operand| is_field(operand, ('p', "sub")) || matches!(operand, Operand::Text { .. });
@@ -206,7 +206,7 @@ fn check_roles(arguments: &[Operand<'_>], offset: usize) -> Result<(), Problem> 
     ))
 }
 
-/// Refuses a pattern in which some Casbin would take `r.` or `p.` for a field.
+/// Refuses a pattern in which some Casbin implementation would take `r.` or `p.` for a field.
 fn refuse_replaced(text: &str, offset: usize) -> Result<(), Problem> {
     let mut before = text.split('.').rev().skip(1);
     if !before.any(|before| before.ends_with(|c: char| c.is_ascii_alphanumeric())) {
@@ -220,7 +220,7 @@ fn refuse_replaced(text: &str, offset: usize) -> Result<(), Problem> {
     })
 }
 
-/// Refuses a text that some Casbin would change: they replace `&&`, `!`, `r.` and others wherever they stand.
+/// Refuses a text that some Casbin implementation would change: they replace `&&`, `!`, `r.` and others everywhere.
 fn check_text(text: &str, offset: usize) -> Result<(), Problem> {
     let is_harmless = |c: char| pattern::is_plain(c) || matches!(c, '/' | ':' | '*');
     if !text.is_empty() && text.chars().all(is_harmless) {

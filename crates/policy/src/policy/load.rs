@@ -1,4 +1,4 @@
-//! From files to a policy: read, check, compile, test, compare.
+//! Making a policy from files: read, check, compile, test, compare.
 
 use std::collections::HashMap;
 
@@ -23,10 +23,10 @@ use crate::{
 };
 
 impl Policy {
-    /// The same from files that were read before.
+    /// The same from files that are already read.
     ///
     /// # Errors
-    /// Fails with everything that is not exactly right, and with tests that fail.
+    /// Fails with everything that is not valid, and with tests that fail.
     pub fn from_sources(sources: &Sources) -> Result<Self, PolicyError> {
         match Self::from_sources_within(sources, &Work::unbounded()) {
             Ok(policy) => Ok(policy),
@@ -38,7 +38,7 @@ impl Policy {
     /// The same as work that can be stopped.
     ///
     /// # Errors
-    /// Fails as [`Policy::from_sources`] does, and where it is stopped.
+    /// Fails as [`Policy::from_sources`] does, and if it is stopped.
     pub fn from_sources_within(sources: &Sources, work: &Work) -> Result<Self, LoadError> {
         let _asking = AskingFor::new(work);
         let mut findings = Findings::of(work);
@@ -112,9 +112,9 @@ impl Policy {
         Ok(findings.into_result()?)
     }
 
-    /// Asks Casbin whether it agrees.
+    /// Checks that Casbin agrees.
     fn compare_with_casbin(&self, work: &Work) -> Result<(), LoadError> {
-        // Where Casbin itself answers, there is nothing to compare it with.
+        // If Casbin itself answers, there is nothing to compare.
         if !self.is_compiled() {
             return Ok(());
         }
@@ -129,7 +129,7 @@ impl Policy {
     }
 }
 
-/// Gives the rules of another model to Casbin, and looks whether it can answer.
+/// Gives the rules of another model to Casbin, and checks that it can answer.
 fn serve(model: &Model, rules: &Rules, catalogue: &Catalogue, work: &Work) -> Result<Served, LoadError> {
     let mut findings = Findings::of(work);
     served::probe(model, rules, catalogue.realms(), work, &mut findings);
@@ -149,7 +149,7 @@ pub(crate) fn each(cases: &[Case]) -> impl Iterator<Item = (&Case, &suite::Expec
     })
 }
 
-/// What the files say.
+/// The parsed files.
 struct Parsed {
     model: Model,
     catalogue: Catalogue,
@@ -159,7 +159,7 @@ struct Parsed {
     routes: Option<Routes>,
 }
 
-/// Reads everything that can be read, so that all mistakes are found in one go.
+/// Reads everything that can be read, so that all mistakes are found in one run.
 fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
     let model = Text::read(sources::MODEL, sources.get(sources::MODEL)?, findings)
         .map_or_else(Model::ours, |text| model::read(&text, findings));
@@ -202,7 +202,7 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
     })
 }
 
-/// What Casbin says repeats the files, so it is not passed on.
+/// Casbin's message repeats the files, so it is not passed on.
 fn refused() -> PolicyError {
     let place = Place::start(sources::MODEL);
     PolicyError::of(code::CASBIN, &place, "casbin refuses the policy", None)

@@ -1,4 +1,4 @@
-//! Tests of routes: what a call needs.
+//! Tests of routes: what calls need.
 
 use tessera_core::{Audience, CalledPath, RealmName, Scope, ScopeSet};
 
@@ -15,9 +15,9 @@ use crate::{
 const KEYS: [&str; 9] = [
     "name", "host", "method", "path", "scope", "audience", "realm", "open", "refused",
 ];
-/// What says the expected answer; one of them.
+/// The keys for the expected answer; a test has one of them.
 const ANSWERS: [&str; 3] = ["scope", "open", "refused"];
-/// Asks for no scope, only for a good token.
+/// Requires no scope, only a valid token.
 const ANY: &str = "any";
 
 /// One `[[route]]` of a file of tests.
@@ -57,7 +57,7 @@ impl CallCase {
         routes.deciding(&self.call(), &path).ok()
     }
 
-    /// Finds it where the routes say something else.
+    /// Adds a finding if the routes give another answer.
     pub(crate) fn run(&self, routes: Option<&Routes>, findings: &mut Findings) {
         let Some(routes) = routes else {
             let message = "the test asks what a call needs, and the policy has no `routes.toml`";
@@ -114,7 +114,7 @@ impl Expected {
                     realm: within,
                 }),
             ) => {
-                // What the test does not say may be anything.
+                // What the test does not name may be anything.
                 scopes == needed
                     && (audience.is_none() || audience == of)
                     && (realm.is_none() || realm == within)
@@ -124,7 +124,7 @@ impl Expected {
     }
 }
 
-/// What a call needs, in words.
+/// The needs of a call, in words.
 fn said(found: Option<&Access>) -> String {
     match found {
         None => "is refused".to_owned(),

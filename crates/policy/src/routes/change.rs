@@ -1,4 +1,4 @@
-//! What a change of routes means: which requests need more after than before, and which need less.
+//! The effect of a change of routes: which requests need more after it than before, and which need less.
 
 use tessera_core::{Audience, NameError, RealmName, ScopeSet};
 
@@ -11,55 +11,55 @@ use crate::{catalogue::Catalogue, policy::Policy, rule::RuleAt, work::Work};
 /// How many changes are kept.
 const CHANGES_MAX: usize = 10_000;
 
-/// Requests that need something else after than before, or that have a route of their own only after, or only before.
+/// Requests whose needs change, or that have a separate route only after, or only before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteChange {
-    /// The host, perhaps with `*.` before it. None: every host that has no route of its own.
+    /// The host; it may begin with `*.`. `None`: every host without a route for it.
     pub host: Option<String>,
-    /// The methods. Empty: every method that has no route of its own.
+    /// The methods. Empty: every method without a route for it.
     pub methods: Vec<String>,
-    /// The path, as a route has it.
+    /// The path, in the form of a route.
     pub path: String,
-    /// What the requests need before.
+    /// The requests' needs before.
     pub before: Demand,
-    /// What they need after.
+    /// Their needs after.
     pub after: Demand,
     /// The route that decides before.
     pub old: Option<RuleAt>,
     /// The route that decides after.
     pub new: Option<RuleAt>,
-    /// Whether a caller is let through only after.
+    /// Whether some caller is admitted only after.
     pub gains: bool,
-    /// Whether a caller is let through only before.
+    /// Whether some caller is admitted only before.
     pub loses: bool,
     /// Whether the route before needed a token, and none of its requests has a route after.
     pub is_gone: bool,
 }
 
-/// What the policy demands of requests behind a proxy that says no scope.
+/// What the policy requires for requests behind a proxy that names no scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// The policy has no `routes.toml`: Envoy's questions are refused, and `/forward-auth` asks for any good token.
+    /// The policy has no `routes.toml`: Envoy's questions are refused, and `/forward-auth` requires any valid token.
     Unsaid,
-    /// No route matches: nobody is let through.
+    /// No route matches: no caller is admitted.
     Refused,
-    /// Everybody is let through.
+    /// Every caller is admitted.
     Open,
-    /// A good token.
+    /// A valid token.
     Token {
-        /// The scopes, as the route has them, each of which is needed; none: any good token.
+        /// The scopes, in the form of the route; all of them are needed. Empty: any valid token.
         scopes: Vec<String>,
-        /// The audience, where the route says one.
+        /// The audience, if the route names one.
         audience: Option<Audience>,
-        /// The realm, where the route says one.
+        /// The realm, if the route names one.
         realm: Option<RealmName>,
     },
 }
 
-/// Every change of routes; of very many, the first.
+/// All changes of routes; if there are very many, the first ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteChanges {
-    /// The changes in the order in which the routes after are asked, then what is refused after; the first 10,000.
+    /// The changes in the order in which the new routes are checked, then what is refused after; the first 10,000.
     pub changes: Vec<RouteChange>,
     /// How many there are, kept or not.
     pub total: usize,
@@ -70,8 +70,8 @@ pub struct RouteChanges {
 }
 
 impl RouteChange {
-    /// Whether a person should look at it before it is put in force: a caller is let through only after, or a route
-    /// that needed a token is gone.
+    /// Whether a person should review it before it is put in force: some caller is admitted only after, or a route that
+    /// needed a token is gone.
     #[must_use]
     pub fn is_gain(&self) -> bool {
         self.gains || self.is_gone
@@ -106,7 +106,7 @@ impl RouteChanges {
     }
 }
 
-/// Compares the routes of two policies. Where the work is stopped, some is missing.
+/// Compares the routes of two policies. If the work is stopped, some are missing.
 pub(crate) fn compare(old: &Policy, new: &Policy, work: &Work) -> RouteChanges {
     let mut changes = RouteChanges::default();
     if old.revision() == new.revision() || (old.routes().is_none() && new.routes().is_none()) {
@@ -131,7 +131,7 @@ pub(crate) fn compare(old: &Policy, new: &Policy, work: &Work) -> RouteChanges {
 struct Side<'a> {
     routes: Option<&'a Routes>,
     catalogue: &'a Catalogue,
-    /// The requests of each route, and at the end those of all.
+    /// The requests of each route; the last entry has all requests.
     regions: Vec<Region>,
 }
 
@@ -155,7 +155,7 @@ impl<'a> Side<'a> {
         self.routes.map_or(&[], |routes| &routes.0)
     }
 
-    /// The number of what decides a request: of a route, or of the end.
+    /// The number of the route that decides a request, or the number after the last route.
     fn decides(&self, example: &Example<'_>) -> usize {
         let routes = self.routes();
         routes
@@ -177,7 +177,7 @@ impl<'a> Side<'a> {
         Some(route.at())
     }
 
-    /// Who is let through, with one request of those that a route decides.
+    /// Which callers are admitted, with one of the requests that a route decides.
     fn endpoints(&self, number: usize, example: &Example<'_>) -> Vec<Endpoint<'a>> {
         let any_token = Endpoint::Token {
             scopes: ScopeSet::default(),
@@ -192,7 +192,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The audience that a token needs where nobody says one, where the catalogue alone decides.
+    /// The audience that a token needs if no audience is named, if the catalogue alone determines it.
     fn default_audience(&self) -> Option<&'a Audience> {
         let audiences = self.catalogue.audiences();
         let only = if let [only] = audiences { Some(only) } else { None };
@@ -202,7 +202,7 @@ impl<'a> Side<'a> {
             .or(only)
     }
 
-    /// The realm where nobody says one, where the catalogue alone decides.
+    /// The realm if none is named, if the catalogue alone determines it.
     fn default_realm(&self) -> Option<&'a RealmName> {
         match self.catalogue.realms() {
             [only] => Some(only),
@@ -211,7 +211,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Who is let through with one request.
+/// Which callers are admitted with one request.
 enum Endpoint<'a> {
     Closed,
     Open,
@@ -239,7 +239,7 @@ impl Route {
         let parameters = self.path.parameters(&example.path).unwrap_or_default();
         let filled: Result<ScopeSet, NameError> =
             scopes.iter().map(|scope| scope.fill(&parameters)).collect();
-        // What no scope can have, no token has.
+        // If no scope can have the value, no token has it.
         filled.map_or(Endpoint::Closed, |scopes| Endpoint::Token {
             scopes,
             audience: audience.as_ref(),
@@ -265,7 +265,7 @@ impl Needs {
     }
 }
 
-/// Whether a caller may be let through at the second endpoint who is not at the first.
+/// Whether the second endpoint may admit a caller that the first one does not.
 fn lets_more((one, first): (&Side<'_>, &Endpoint<'_>), (other, second): (&Side<'_>, &Endpoint<'_>)) -> bool {
     match (first, second) {
         (_, Endpoint::Closed) | (Endpoint::Open, _) => false,
@@ -291,7 +291,7 @@ fn lets_more((one, first): (&Side<'_>, &Endpoint<'_>), (other, second): (&Side<'
     }
 }
 
-/// Whether what is named, or not, takes tokens that what was named did not. What is no longer said may be any.
+/// Whether the second name, or its absence, accepts tokens that the first did not. An absent name may be any.
 fn takes_others<T: Copy + PartialEq>(
     first: Option<T>,
     second: Option<T>,
@@ -313,12 +313,12 @@ struct Comparison<'a> {
     unnamed: Unnamed,
 }
 
-/// What becomes of the requests of one route.
+/// The changes for the requests of one route.
 #[derive(Clone, Default)]
 struct Fate {
     /// The first of its meetings.
     first: Option<usize>,
-    /// Whether any of its requests needs something else.
+    /// Whether the needs of any of its requests change.
     has_effect: bool,
     /// Whether any of its requests has a route after.
     has_route: bool,
@@ -328,7 +328,7 @@ struct Fate {
 struct Meeting {
     old: usize,
     new: usize,
-    /// With the names of parameters of the route after.
+    /// With the parameter names of the route after.
     region: Region,
     gains: bool,
     loses: bool,
@@ -367,7 +367,7 @@ impl Comparison<'_> {
             let (Some(old), Some(new)) = (before.get(meeting.old), after.get(meeting.new)) else {
                 continue;
             };
-            // A route that came or went without any effect is shown once.
+            // A new or removed route without any effect is shown once.
             let is_shown = |fate: &Fate| fate.first == Some(number) && !fate.has_effect;
             let came =
                 || is_shown(new) && meeting.new != ends.1 && !is_known(&self.new, meeting.new, &self.old);
@@ -380,7 +380,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// What becomes of the requests that both routes match, where these routes decide at least one of them.
+    /// The change for the requests that both routes match, if these routes decide at least one of them.
     fn meeting(&self, old: usize, new: usize, mut region: Region) -> Option<Meeting> {
         let mut methods: Vec<String> = Vec::new();
         let mut found: Option<(bool, bool)> = None;
@@ -435,7 +435,7 @@ impl Comparison<'_> {
     }
 }
 
-/// Whether the other side has a route of the same requests.
+/// Whether the other side has a route for the same requests.
 fn is_known(side: &Side<'_>, number: usize, other: &Side<'_>) -> bool {
     let region = side.regions.get(number);
     region.is_some_and(|region| {

@@ -2,35 +2,35 @@
 
 use std::fmt;
 
-/// The host that a route is for. In order, the more exact first: a request is decided by the routes of its own host,
-/// else by those of a wildcard, else by those without a host.
+/// The host of a route. The more exact ones come first: a request is decided by the routes of its exact host, otherwise
+/// by those of a wildcard, otherwise by those without a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostPattern {
     /// A name or an address, in lower case.
     Exactly(String),
-    /// `*.` before this name: one label more, and neither none nor several.
+    /// `*.` before this name: exactly one more label.
     Beneath(String),
     /// Every host.
     Any,
 }
 
 impl HostPattern {
-    /// Reads a host as a route has it; none where it is no host.
+    /// Reads the host of a route; `None` if it is not a host.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let Some(name) = text.strip_prefix("*.") else {
             return is_host(text).then(|| Self::Exactly(text.to_owned()));
         };
-        // A label before an address is no name; `*.0.0.1` would match addresses.
+        // A label before an address is not a name; `*.0.0.1` would match addresses.
         let is_name = is_host(name) && !name.starts_with('[') && !ends_in_number(name);
         is_name.then(|| Self::Beneath(name.to_owned()))
     }
 
-    /// Whether the pattern can be compared only with a host that is known.
+    /// Whether the pattern matches even an unknown host.
     pub(super) fn is_any(&self) -> bool {
         *self == Self::Any
     }
 
-    /// Which patterns are asked first.
+    /// The rank in which patterns are checked.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Exactly(_) => 0,
@@ -39,7 +39,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether a host, as [`host`] makes it, is matched.
+    /// Whether the pattern matches a host, as [`host`] returns it.
     pub(super) fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exactly(name) => name == host,
@@ -59,7 +59,7 @@ impl HostPattern {
         }
     }
 
-    /// A host that the pattern matches, with `label` where any label would do.
+    /// A host that the pattern matches, with `label` as the label that may vary.
     pub(super) fn example(&self, label: &str) -> String {
         match self {
             Self::Exactly(name) => name.clone(),
@@ -79,8 +79,8 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// The host of a request as it is compared: in lower case, without its port and without a dot at its end; none where it
-/// is no host.
+/// The host of a request in the form for comparisons: in lower case, without its port and without a dot at its end;
+/// `None` if it is not a host.
 pub(super) fn host(text: &str) -> Option<String> {
     let (name, port) = match text.rsplit_once(':') {
         // The colons of an address (RFC 3986 §3.2.2).

@@ -19,14 +19,14 @@ use crate::{
 };
 
 const KEYS: [&str; 7] = ["host", "path", "methods", "scope", "audience", "realm", "open"];
-/// What a route for a token says.
+/// The keys of a route for a token.
 const TOKEN_KEYS: [&str; 3] = ["scope", "audience", "realm"];
-/// Asks for no scope, only for a good token. It can't be mistaken for a scope, which has a colon.
+/// Requires no scope, only a valid token. It can't be confused with a scope, which has a colon.
 const ANY: &str = "any";
-/// The most routes: each request looks through them.
+/// The most routes: each request is checked against them.
 const ROUTES_MAX: usize = 1_000;
 
-/// Reads the routes; what is wrong in them is found.
+/// Reads the routes; mistakes become findings.
 pub(crate) fn read(text: &Text<'_>, catalogue: &Catalogue, findings: &mut Findings) -> Option<Routes> {
     let document = document::parse(text, findings)?;
     let root = Table::root(text, &document);
@@ -52,7 +52,7 @@ pub(crate) fn read(text: &Text<'_>, catalogue: &Catalogue, findings: &mut Findin
     Some(routes)
 }
 
-/// The first route that matches decides, so one that comes too late says something that does not hold.
+/// The first route that matches decides, so a route after a covering one would have no effect.
 fn refuse_covered(routes: &[Route], findings: &mut Findings) {
     let unnamed = Unnamed::by(routes.iter());
     for (position, route) in routes.iter().enumerate() {
@@ -81,7 +81,7 @@ fn refuse_covered(routes: &[Route], findings: &mut Findings) {
     }
 }
 
-/// The places of the routes that leave nothing to a later one, if they do.
+/// The positions of the routes that cover all requests of a later one, if they do.
 fn covering<'a>(route: &Route, before: &'a [Route], unnamed: &Unnamed) -> Option<Vec<&'a Place>> {
     let region = Region::of(route);
     let near: Vec<&Route> = before
@@ -196,7 +196,7 @@ impl Reader<'_> {
             });
         };
         if !open.bool(self.findings)? {
-            // A route that is not open says what it needs.
+            // A route that is not open must name its needs.
             self.incomplete(&open.place, "`open` is `true`, or is left out");
         }
         for entry in TOKEN_KEYS.iter().filter_map(|key| table.get(key)) {

@@ -1,7 +1,8 @@
-//! Which requests a route is about, and which of them are left to it by others.
+//! The requests of a route, and those that other routes leave to it.
 //!
-//! A question about all requests is answered with a few. Whatever a request has where a route takes any value can be
+//! A question about all requests is answered with a few examples. A part of a request that a route leaves open can be
 //! replaced by a value that no route names: every route that matches the new request matched the old one, too. So what
+//! holds for these examples, one for each length of a path and each method that is named, holds for all.
 //! holds for these examples, one for each length of a path and each method that is named, holds for all.
 
 use std::borrow::Cow;
@@ -10,16 +11,16 @@ use tessera_core::{CalledPath, PathPattern};
 
 use super::{HostPattern, Route};
 
-/// Requests that have something in common: those of a route, or of several.
+/// Requests with a common property: those of a route, or of several.
 #[derive(Clone, Debug)]
 pub(crate) struct Region {
     pub(crate) host: HostPattern,
-    /// None: every method.
+    /// `None`: every method.
     pub(crate) methods: Option<Vec<String>>,
     pub(crate) path: PathPattern,
 }
 
-/// One request for all that the routes can't tell from it.
+/// One request that represents all requests that the routes can't distinguish from it.
 #[derive(Debug)]
 pub(crate) struct Example<'a> {
     host: String,
@@ -38,7 +39,7 @@ pub(crate) struct Unnamed {
 }
 
 impl Unnamed {
-    /// What none of these routes names.
+    /// Values that none of these routes names.
     pub(crate) fn by<'a>(routes: impl Iterator<Item = &'a Route> + Clone) -> Self {
         let texts = routes.clone().flat_map(|route| {
             let literals = route.path.literals().map(Cow::Borrowed);
@@ -86,7 +87,7 @@ impl Region {
         })
     }
 
-    /// What two have in common, with this one's names of parameters.
+    /// The common requests of two regions, with this region's parameter names.
     pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
         let host = self.host.intersection(&other.host)?;
         let path = self.path.intersection(&other.path)?;
@@ -118,7 +119,7 @@ impl Region {
             && is_within(other, self)
     }
 
-    /// Requests of the region, one for all that routes can't tell from it.
+    /// Requests of the region, one for all that routes can't distinguish from it.
     pub(crate) fn examples<'a>(&'a self, unnamed: &'a Unnamed) -> impl Iterator<Item = Example<'a>> {
         let methods: Vec<&String> = self
             .methods
@@ -126,7 +127,7 @@ impl Region {
             .map_or_else(|| vec![&unnamed.method], |some| some.iter().collect());
         let is_named = self.methods.is_some();
         let more_max = if self.path.has_more() {
-            // One more than any route says.
+            // One more than the longest route.
             (unnamed.length_max + 1).saturating_sub(self.path.segment_count())
         } else {
             0
@@ -145,7 +146,7 @@ impl Region {
 }
 
 impl Route {
-    /// Whether a request is about this route.
+    /// Whether a request is in this region.
     pub(crate) fn matches(&self, example: &Example<'_>) -> bool {
         let methods = self.methods.as_ref();
         methods.is_none_or(|methods| methods.iter().any(|method| *method == example.method))

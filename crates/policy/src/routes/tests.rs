@@ -159,7 +159,7 @@ fn what_the_proxy_does_not_say_is_not_guessed() {
     let routes = routes(ROUTES);
     let call = |host, method, target| Call { host, method, target };
     let (host, method) = (Some("videos.example.org"), Some("GET"));
-    // The routes of one host decide before those of all: they may be meant.
+    // Routes of one host decide before those of all hosts: the request may be for that host.
     assert_eq!(
         routes.access(&call(None, None, "/health")),
         Err(NoRoute::HostUnknown)
@@ -209,13 +209,13 @@ fn a_host_decides_before_a_wildcard_and_that_before_none() {
     let of_all = || Ok(scopes("videos:read videos:write"));
     for (host, target, expected) in [
         ("admin.example.org", "/videos/v1", Ok(scopes("videos:write"))),
-        // What no route of the host matches is looked for among those of the wildcard.
+        // If no route of the host matches, those of the wildcard are checked.
         ("admin.example.org", "/health", Ok(Access::Open)),
         ("ADMIN.Example.Org.:8443", "/other", Ok(scopes(""))),
         ("www.example.org", "/videos/v1", Ok(scopes(""))),
         ("www.example.org:443", "/health", Ok(Access::Open)),
         ("a_b-c.example.org", "/health", Ok(Access::Open)),
-        // One label, and neither none nor several.
+        // Exactly one label.
         ("example.org", "/health", of_all()),
         ("a.b.example.org", "/health", of_all()),
         ("wwwexample.org", "/health", of_all()),

@@ -1,4 +1,4 @@
-//! Reads `*.csv`: a rule a line, everything checked against the catalogue.
+//! Reads `*.csv`: one rule per line, everything checked against the catalogue.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +25,7 @@ mod row;
 /// The most rules that a policy may have.
 pub(crate) const RULES_MAX: usize = 1_000_000;
 
-/// Reads a single rule; nothing where it would be refused.
+/// Reads a single rule; `None` if it would be refused.
 pub(crate) fn read_line(catalogue: &Catalogue, line: &str) -> Option<Rules> {
     let (model, mut findings) = (Model::ours(), Findings::default());
     let text = Text::read("policy.csv", line.as_bytes(), &mut findings)?;
@@ -42,9 +42,9 @@ pub(crate) struct Reader<'a> {
     findings: &'a mut Findings,
     interner: Interner,
     rules: Rules,
-    /// Where each rule stood first, by its fields.
+    /// The first position of each rule, by its fields.
     seen: HashMap<String, Place>,
-    /// The patterns that were looked at, each with the position of its function: rules share them.
+    /// The patterns that were checked, each with the position of its function: rules share them.
     patterns: HashSet<(usize, Arc<str>)>,
     /// The most rules.
     rules_max: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Reader<'a> {
     is_over: bool,
 }
 
-/// A field of a line, with its place.
+/// A field of a line, with its position.
 struct Field<'a> {
     text: &'a str,
     place: Place,
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
     /// Reads one file.
     pub(crate) fn read(&mut self, text: &Text<'_>) {
         for (place, line) in text.lines() {
-            // Said once, not for each file that is left.
+            // Reported once, not for each remaining file.
             if self.is_over || self.findings.is_full() {
                 return;
             }
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses what Casbin would read otherwise than it looks: quotes, comments, empty fields.
+    /// Refuses what Casbin would read differently from how it looks: quotes, comments, empty fields.
     fn check_spelling(&mut self, fields: &[Field<'_>]) -> bool {
         for field in fields {
             let (code, character, message) = if field.text.contains('"') {
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
             action: parsed_action,
             effect,
         };
-        // Which of two equal rules decided would be a matter of order.
+        // With two equal rules, the order would decide which one counts.
         let key = format!(
             "p,{},{},{},{},{}",
             rule.holder,
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
             realm,
             has_realm: self.model.role_fields == 3,
         };
-        // A rule for every realm is written out before Casbin sees it, so it stands once for each.
+        // A rule for every realm is expanded before Casbin gets it, so it counts once for each realm.
         let realms: Vec<_> = edge.realms(self.catalogue.realms()).map(str::to_owned).collect();
         let mut is_first = true;
         for realm in realms {
@@ -292,8 +292,8 @@ impl<'a> Reader<'a> {
         false
     }
 
-    /// The realm of a `g` rule. With our own model `*` is written out for each; with another one, Casbin is to
-    /// be given what the file says, and would take `*` for the name of a realm.
+    /// The realm of a `g` rule. With the built-in model `*` is expanded to each realm. With another model, Casbin gets
+    /// the text of the file, and would take `*` for the name of a realm.
     fn read_role_realm(&mut self, field: &Field<'_>) -> Option<Star> {
         let realm = self.read_realm(field)?;
         if realm == Star::Any && !self.model.is_ours {
@@ -392,7 +392,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether the rule can match anything, and only what it names.
+    /// Whether the rule can match anything, and matches only what it names.
     fn check_scope(&mut self, field: &Field<'_>, object: &Object, action: &Star, effect: Effect) -> bool {
         if let Object::Prefix(prefix) = object
             && effect == Effect::Allow
@@ -425,13 +425,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether the line is more than spaces or a comment.
+/// Whether the line is neither blank nor a comment.
 fn is_rule(line: &str) -> bool {
     let text = line.trim_matches(' ');
     !text.is_empty() && !text.starts_with('#')
 }
 
-/// Splits a line at its commas, without the spaces around.
+/// Splits a line at its commas, without surrounding spaces.
 fn split<'a>(place: &Place, line: &'a str) -> Vec<Field<'a>> {
     let mut column = 1usize;
     let mut fields = Vec::with_capacity(6);

@@ -1,4 +1,4 @@
-//! Casbin serving our own model, against the index.
+//! Casbin serving the built-in model, compared with the index.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::{
     oracle::RawQuestion,
 };
 
-/// The rules as a model that is not ours has them.
+/// The rules in the form of another model.
 fn as_rows(rules: &Rules) -> Rules {
     let row = |rule: &crate::rule::PolicyRule| Row {
         place: rule.place.clone(),
@@ -54,8 +54,8 @@ proptest! {
     ) {
         let index = Index::new(&rules, &realms());
         let served = serve(&rules);
-        // The authority's own resources are reached by no pattern that does not name them; the loader refuses
-        // such patterns of our model.
+        // A pattern that does not name the authority's own resources does not reach them; the loader refuses such
+        // patterns of the built-in model.
         for question in questions.iter().filter(|question| !own::is_own(question.resource)) {
             let (expected, found) = (index.answer(question), ask(&served, question));
             prop_assert_eq!(found.is_allowed(), expected.is_allowed(), "{:?}", question);
@@ -106,7 +106,7 @@ fn nothing_is_remembered_from_one_question_to_the_next() {
 
 #[test]
 fn the_roles_of_casbin_are_the_roles_that_it_is_given() {
-    // A chain as long as may be, behind an asserted role: Casbin's own manager has the same depth.
+    // A chain of the maximum length, after an asserted role: Casbin's own manager has the same depth.
     let names = [
         "role:a", "role:b", "role:c", "role:d", "role:e", "role:f", "role:g", "role:h", "role:i",
     ];
@@ -133,7 +133,7 @@ fn the_roles_of_casbin_are_the_roles_that_it_is_given() {
 
 #[test]
 fn a_rule_at_which_casbin_fails_denies_and_is_named() {
-    // Nothing that the loader accepts is known to fail: a matcher that ends in a text is refused there.
+    // No accepted matcher is known to fail: a matcher that ends in a text is refused.
     let model = Model {
         matcher: "r.sub == p.sub && r.obj == p.obj && (r.act == p.act || keyGet(r.act, p.act))".to_owned(),
         effect: "some(where (p.eft == allow))",
@@ -149,7 +149,7 @@ fn a_rule_at_which_casbin_fails_denies_and_is_named() {
     let ask = |action| served.decide("production", &["user:ann"], "a", action);
     for _ in 0..3 {
         assert!(ask("read").is_allowed());
-        // The rule that allows it is behind the one at which Casbin fails.
+        // The rule that allows it comes after the one at which Casbin fails.
         let denied = ask("edit");
         assert_eq!((denied.is_allowed(), denied.failed), (false, Some(0)));
     }

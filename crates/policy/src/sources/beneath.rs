@@ -1,9 +1,9 @@
-//! Opens what is beneath a directory, whatever links are in it. A link may lead to anything that the process can
-//! read, such as the server key, so nothing outside the directory is ever opened.
+//! Opens files beneath a directory, safely with links. A link may lead to anything that the process can read, such as
+//! the server key, so nothing outside the directory is ever opened.
 //!
-//! Each step of a path is taken from the descriptor of the directory before, and no step follows a link by
-//! itself: links are read, and walked as what they say. So what is replaced meanwhile changes where a walk
-//! ends, and never leads it outside.
+//! Each step of a path starts from the descriptor of the previous directory, and no step follows a link automatically:
+//! links are read, and their targets are walked. So a replacement during the walk can change where it ends, but never
+//! leads it outside.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,11 +18,11 @@ use rustix::{
     io::Errno,
 };
 
-/// How many links one path may lead over, as in Linux.
+/// How many links one path may follow, as in Linux.
 const LINKS_MAX: usize = 40;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// What was a file may be a pipe by the time that it is opened: opening never waits.
+/// A file may be replaced by a pipe before it is opened: opening never waits.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -32,9 +32,9 @@ const FILE: OFlags = OFlags::RDONLY
 /// Why a path was not opened.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// A link on the way leads out of the directory, or could: it is absolute.
+    /// A link in the path leads out of the directory, or could: it is absolute.
     Leaves,
-    /// It is there, and of another kind.
+    /// It exists, but is of another kind.
     Kind(&'static str),
     Io(io::Error),
 }
@@ -48,7 +48,7 @@ impl From<Errno> for Refused {
 /// A directory, by its descriptor.
 pub(super) struct Directory(OwnedFd);
 
-/// Where a walk ended.
+/// The end of a walk.
 enum Found {
     Directory(OwnedFd),
     File(OwnedFd),
@@ -99,9 +99,9 @@ impl Directory {
 /// A walk from a directory.
 struct Walk<'a> {
     root: &'a OwnedFd,
-    /// The directories beneath the root down to where the walk is.
+    /// The directories from below the root to the current one.
     directories: Vec<OwnedFd>,
-    /// What is still to be walked, the next step last.
+    /// The remaining steps, the next one last.
     steps: Vec<OsString>,
     links: usize,
 }
@@ -144,7 +144,7 @@ impl Walk<'_> {
         self.push(target)
     }
 
-    /// Puts a path before what is still to be walked.
+    /// Puts a path before the remaining steps.
     fn push(&mut self, path: &OsStr) -> Result<(), Refused> {
         for component in Path::new(path).components().rev() {
             match component {
@@ -158,7 +158,7 @@ impl Walk<'_> {
     }
 }
 
-/// Opens what was a regular file a moment ago, and looks again at what was opened.
+/// Opens a file that was a regular one a moment ago, and checks again what was opened.
 fn open_file(directory: &OwnedFd, name: &OsStr) -> Result<Found, Refused> {
     let file = openat(directory, name, FILE, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {

@@ -1,4 +1,4 @@
-//! One read of a directory, which others may be writing to meanwhile.
+//! One read of a directory, while others may write to it.
 
 use std::{fs::File, io::Read, path::Path, time::SystemTime};
 
@@ -13,17 +13,17 @@ use crate::{
     quote::quote_title,
 };
 
-/// What was there when it was read. Files that were replaced meanwhile may be mixed: only where two in a row
-/// are equal, nothing changed.
+/// The files at the time of the read. Files that were replaced meanwhile may be mixed: only if two consecutive
+/// snapshots are equal, nothing changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) files: Result<Files, PolicyError>,
-    /// When each file was changed last: a writer that begins anew leaves an empty file twice in a row.
+    /// When each file was last changed: a writer that starts again leaves an empty file in two consecutive reads.
     changed: Vec<Option<SystemTime>>,
 }
 
 impl Snapshot {
-    /// Reads what is there now.
+    /// Reads the current files.
     pub(super) fn take(directory: &Path) -> Self {
         let mut reader = Reader::default();
         match Directory::open(directory) {
@@ -78,12 +78,12 @@ impl Reader {
         }
     }
 
-    /// As much of a file as matters, with the time of its last change.
+    /// The needed beginning of a file, with the time of its last change.
     fn read_start(&self, mut file: &File) -> Result<(Option<SystemTime>, Vec<u8>), Refused> {
         let mut read = || {
             let changed = file.metadata()?.modified().ok();
             let mut bytes = Vec::new();
-            // The limit is on what is read: the length that the file claims to have may change or be none.
+            // The limit applies to what is read: the reported length of the file may change or be missing.
             let length = u64::try_from(self.files.bytes_wanted()).unwrap_or(u64::MAX);
             file.by_ref().take(length).read_to_end(&mut bytes)?;
             Ok((changed, bytes))

@@ -1,4 +1,4 @@
-//! How fast the index answers, beside Casbin.
+//! How fast the index answers, compared with Casbin.
 
 use std::time::Instant;
 

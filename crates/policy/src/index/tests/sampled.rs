@@ -1,4 +1,4 @@
-//! The sample of questions with which a compiled policy is compared with Casbin.
+//! The sample of questions that compares a compiled policy with Casbin.
 
 use super::*;
 use crate::sample;

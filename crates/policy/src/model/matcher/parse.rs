@@ -1,4 +1,4 @@
-//! From the text of a matcher to its conditions.
+//! Parsing the text of a matcher into its conditions.
 
 use super::Problem;
 
@@ -7,7 +7,7 @@ const NESTING_MAX: usize = 32;
 /// How many conditions a matcher may have.
 const CONDITIONS_MAX: usize = 64;
 
-/// What is true or false.
+/// An expression that is true or false.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Condition<'a> {
     /// Joined by `&&`.
@@ -58,7 +58,7 @@ pub(super) fn parse(matcher: &str) -> Result<Condition<'_>, Problem> {
 
 struct Parser<'a> {
     matcher: &'a str,
-    /// How far it is parsed, in bytes; never within spaces.
+    /// The position up to which it is parsed, in bytes; never within spaces.
     at: usize,
     depth: usize,
     conditions: usize,
@@ -117,7 +117,7 @@ impl<'a> Parser<'a> {
             return Err(Problem::new(self.at, message));
         }
         if self.take("!") {
-            // Before a comparison it would belong to its left side in one language, and to all of it in another.
+            // Before a comparison, `!` would belong to its left side in one language, and to all of it in another.
             return match self.rest().chars().next() {
                 Some('(') => self.parentheses().map(|inner| Condition::Not(Box::new(inner))),
                 _ if self.is_call() => self.call().map(|inner| Condition::Not(Box::new(inner))),
@@ -240,7 +240,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The name that a text begins with.
+/// The name at the beginning of a text.
 fn word(text: &str) -> &str {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let is_start = text.starts_with(|c: char| c.is_ascii_alphabetic());

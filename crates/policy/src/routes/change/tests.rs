@@ -16,7 +16,7 @@ fn policy(routes: Option<&str>) -> Policy {
     Policy::from_files(&files).unwrap()
 }
 
-/// Each line is a route: `path`, what it asks, and perhaps its methods, its host, its audience, its realm.
+/// Each line is a route: `path`, its needs, and optionally its methods, host, audience and realm.
 fn file(lines: &str) -> String {
     let route = |line: &str| {
         let mut words = line.split_whitespace();
@@ -72,7 +72,7 @@ fn shown(demand: &Demand) -> String {
     }
 }
 
-/// Each change in a line; `+` is a gain, `-` a loss, `!` a route that is gone.
+/// Each change as a line; `+` is a gain, `-` a loss, `!` a route that is gone.
 fn changes(old: Option<&str>, new: Option<&str>) -> Vec<String> {
     let (old, new) = (old.map(file), new.map(file));
     let (old, new) = (policy(old.as_deref()), policy(new.as_deref()));
@@ -95,7 +95,7 @@ fn changes(old: Option<&str>, new: Option<&str>) -> Vec<String> {
 fn what_a_route_needs_more_or_less_is_told() {
     for (old, new, expected) in [
         ("/a videos:read", "/a videos:read", vec![]),
-        // The order matters only where routes overlap, and names of parameters never.
+        // The order matters only if routes overlap, and names of parameters never matter.
         ("/a open; /b any", "/b any; /a open", vec![]),
         ("/a/{x} videos/{x}:play", "/a/{id} videos/{id}:play", vec![]),
         (
@@ -123,7 +123,7 @@ fn what_a_route_needs_more_or_less_is_told() {
             "/a/{x}/{y} videos/{y}:play",
             vec!["+-  /a/{x}/{y}: videos/{x}:play > videos/{y}:play"],
         ),
-        // Nobody is let through where no route matches.
+        // No caller is admitted if no route matches.
         ("/a any", "/a any; /b any", vec!["+  /b: refused > any"]),
         ("/a any; /b open", "/a any", vec!["-  /b: open > refused"]),
         ("/a any; /b any", "/a any", vec!["-!  /b: any > refused"]),
@@ -155,7 +155,7 @@ fn what_remains_of_a_route_is_not_gone() {
             "/a any methods=PUT,POST",
             vec!["+ POST /a: refused > any", "- GET /a: any > refused"],
         ),
-        // A route that comes first takes requests from those after it.
+        // An earlier route takes requests from later ones.
         (
             "/a/* videos:read",
             "/a/b open; /a/* videos:read",
@@ -166,10 +166,10 @@ fn what_remains_of_a_route_is_not_gone() {
             "/a/* any",
             vec!["+  /a/{id}: videos/{id}:play > any"],
         ),
-        // Without an effect it is told all the same.
+        // A change without an effect is reported too.
         ("/a/* any", "/a/b any; /a/* any", vec!["  /a/b: any > any"]),
         ("/a/b any; /a/* any", "/a/* any", vec!["  /a/b: any > any"]),
-        // Two routes may do what one did.
+        // Two routes may replace one.
         (
             "/a/* any",
             "/a any; /a/{x}/* any",
@@ -186,7 +186,7 @@ fn tokens_of_another_audience_or_realm_are_a_gain() {
         ("/a any", "/a any audience=api", "-"),
         ("/a any", "/a any audience=admin", "+-"),
         ("/a any audience=admin", "/a any audience=api", "+-"),
-        // What is no longer said may be any.
+        // An absent name may be any.
         ("/a any audience=api", "/a any", "+"),
         ("/a any audience=admin", "/a any", "+-"),
         ("/a any realm=sandbox", "/a any", "+-"),
@@ -217,7 +217,7 @@ fn hosts_are_told_apart() {
             "/* open host=a.example.org; /* videos:read host=*.example.org",
             vec!["+  a.example.org/*: videos:read > open"],
         ),
-        // The order of the file does not count between hosts.
+        // The order of the file does not matter between hosts.
         (
             "/* videos:read; /* any host=*.example.org; /* open host=a.example.org",
             "/* open host=a.example.org; /* any host=*.example.org; /* videos:read",
@@ -236,7 +236,7 @@ fn hosts_are_told_apart() {
 #[test]
 fn a_file_that_comes_or_goes_changes_what_all_requests_need() {
     assert_eq!(changes(None, None), Vec::<String>::new());
-    // Envoy refused what is asked for a token now, and `/forward-auth` asked for a token what is refused now.
+    // Before, Envoy refused what now needs a token, and `/forward-auth` required a token for what is now refused.
     assert_eq!(
         changes(None, Some("/a videos:read")),
         ["+-  /a: unsaid > videos:read", "-  /*: unsaid > refused"]
@@ -251,7 +251,7 @@ fn a_file_that_comes_or_goes_changes_what_all_requests_need() {
     );
 }
 
-/// Random files, compared with what each of all short requests needs.
+/// Random files, compared with the needs of all short requests.
 #[test]
 fn a_comparison_says_what_a_look_at_every_request_says() {
     let mut state = 7_u64;
@@ -321,7 +321,7 @@ fn loaded(routes: &str) -> Option<Policy> {
     Policy::from_files(&files).ok()
 }
 
-/// How much is needed: what is needed here is ordered.
+/// How much is needed: the needs in this test have an order.
 fn rank(access: Option<&crate::Access>) -> usize {
     match access {
         Some(crate::Access::Open) => 0,

@@ -1,5 +1,4 @@
-//! `p` rules of a model that is not ours: its own fields, of which those are checked whose name says what
-//! they are.
+//! `p` rules of another model: its own fields. Fields whose name gives their meaning are checked.
 
 use tessera_core::{RoleName, Subject};
 
@@ -12,7 +11,7 @@ use crate::{
     rule::{Object, Row, Star},
 };
 
-/// What makes a text a pattern for one of Casbin's functions.
+/// The characters that make a text a pattern for one of Casbin's functions.
 const PATTERN: [char; 12] = ['*', '?', '^', '$', '(', ')', '[', ']', '{', '}', '\\', ';'];
 
 impl Reader<'_> {
@@ -57,8 +56,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether the fields that are no patterns are texts that every Casbin reads as they stand: some take what
-    /// is between brackets for one field, whatever commas are in it.
+    /// Whether the fields that are not patterns are texts that every Casbin implementation reads literally: some take
+    /// the text between brackets as one field, even with commas in it.
     fn check_texts(&mut self, fields: &[Field<'_>]) -> bool {
         let is_text = |c: char| pattern::is_plain(c) || matches!(c, '.' | ':' | '/' | '*' | '|' | '+');
         for (position, field) in fields.iter().enumerate() {
@@ -74,7 +73,8 @@ impl Reader<'_> {
         true
     }
 
-    /// Whether the patterns of a rule mean the same to every Casbin. Rules share them, so each is looked at once.
+    /// Whether the patterns of a rule mean the same in every Casbin implementation. Rules share patterns, so each is
+    /// checked once.
     fn check_patterns(&mut self, fields: &[Field<'_>]) -> bool {
         let model = self.model;
         for (number, (function, position)) in model.patterns.iter().enumerate() {
@@ -112,7 +112,7 @@ impl Reader<'_> {
         is_pattern(field.text) || self.check_name(field)
     }
 
-    /// Whether the rule names a scope, where it has a resource and an action that are no patterns.
+    /// Whether the rule names an existing scope, if it has a resource and an action that are not patterns.
     fn check_row_scope(&mut self, fields: &[Field<'_>]) -> bool {
         let field = |name| {
             self.model
@@ -122,7 +122,7 @@ impl Reader<'_> {
         let (Some(object), Some(action)) = (field("obj"), field("act")) else {
             return true;
         };
-        // A colon begins a parameter for `keyMatch2`, and stands inside a name otherwise.
+        // For `keyMatch2` a colon begins a parameter; otherwise it is part of a name.
         if is_pattern(object.text) || object.text.contains([':', '.', '|', '+']) || is_pattern(action.text) {
             return true;
         }
@@ -144,20 +144,20 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a text has signs that no name has.
+/// Whether a text has characters that no name has.
 fn is_pattern(text: &str) -> bool {
     text.contains(PATTERN)
 }
 
 impl Row {
-    /// The name that the rule is about, if it has one that is no pattern.
+    /// The rule's holder, if it has one that is not a pattern.
     pub(crate) fn holder(&self, position: Option<usize>) -> Option<&str> {
         let text = self.fields.get(position?)?.as_ref();
         let is_name = RoleName::parse(text).is_ok() || Subject::parse(text).is_ok();
         (is_name && !is_pattern(text)).then_some(text)
     }
 
-    /// The resource that the rule is about: of a pattern, what all that it matches is taken to begin with.
+    /// The rule's resource; for a pattern, the text with which all its matches are assumed to begin.
     pub(crate) fn object(&self, position: Option<usize>) -> Option<Object> {
         let text = self.fields.get(position?)?.as_ref();
         let text = text.strip_prefix('^').unwrap_or(text);

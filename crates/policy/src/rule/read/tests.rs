@@ -1,4 +1,4 @@
-//! The limit of rules, with a smaller one.
+//! The limit of the number of rules, tested with a smaller value.
 
 use super::*;
 use crate::catalogue;
@@ -10,7 +10,7 @@ roles."role:viewer" = "x"
 scopes."videos/{id}:play" = "x"
 "#;
 
-/// Reads files with a limit of so many rules.
+/// Reads files with this limit of rules.
 fn read(rules_max: usize, files: &[(&str, &str)]) -> (usize, Vec<String>) {
     let mut findings = Findings::default();
     let model = Model::ours();
