@@ -1,4 +1,4 @@
-//! One of the callers that load a server: it makes a call, waits for the answer, and makes the next.
+//! A caller that loads a server: it makes a call, waits for the answer, and makes the next.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use crate::{
 
 type TokenClient = TokenServiceClient<Channel>;
 
-/// A caller, and what it needs for its next call.
+/// A caller, and the data for its next call.
 pub(crate) enum Caller {
     Echo(Echo),
     Issue(Issue),
@@ -30,7 +30,7 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// Makes one call. None where there is nothing left to call with.
+    /// Makes one call. `None` if no data is left for a call.
     pub(crate) async fn call(&mut self) -> Result<Option<Sizes>, Status> {
         match self {
             Self::Echo(echo) => echo.call().await.map(Some),
@@ -70,14 +70,14 @@ impl Echo {
     }
 }
 
-/// Begins sessions, each of another subject.
+/// Begins sessions, each with a different subject.
 pub(crate) struct Issue {
     client: TokenClient,
     authorization: Authorization,
     number: usize,
     begun: usize,
     without_refresh: bool,
-    /// The answers, where somebody wants them later.
+    /// The answers, if they are needed later.
     kept: Option<Vec<IssueResponse>>,
 }
 
@@ -114,7 +114,7 @@ impl Issue {
         Ok(sizes)
     }
 
-    /// Begins one session, and gives the whole answer.
+    /// Begins one session, and returns the whole answer.
     pub(crate) async fn issue(&mut self) -> Result<(Sizes, IssueResponse), Status> {
         self.begun += 1;
         let request = IssueRequest {
@@ -139,7 +139,7 @@ impl Issue {
     }
 }
 
-/// Goes on with a session of its own.
+/// Refreshes a session of its own.
 pub(crate) struct Refresh {
     client: TokenClient,
     authorization: Authorization,
@@ -175,7 +175,7 @@ impl Refresh {
     }
 }
 
-/// Asks about tokens that all callers share.
+/// Introspects tokens that all callers share.
 pub(crate) struct Introspect {
     client: TokenClient,
     authorization: Authorization,
@@ -206,7 +206,7 @@ impl Introspect {
             .await?
             .into_inner();
         if !answer.active {
-            // A refusal is cheaper than an answer, and would flatter the figure.
+            // A refusal is cheaper than an answer, and would improve the figure.
             return Err(Status::internal("a token that was just issued is not active"));
         }
         Ok(Some(Sizes {
@@ -256,7 +256,7 @@ impl Revoke {
     }
 }
 
-/// Access tokens or sessions, given out in order.
+/// Access tokens or sessions, returned in order.
 pub(crate) struct Tokens {
     tokens: Vec<String>,
     next: AtomicUsize,

@@ -15,12 +15,12 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = WIDTH - 220.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = HEIGHT - 84.0;
-/// How far labels are from each other, at least.
+/// The least distance between labels.
 const LABEL_HEIGHT: f64 = 18.0;
-/// More would overlap below the axis.
+/// With more, they would overlap below the axis.
 const DATES_MAX: usize = 7;
 
-/// Colours that people tell apart who don't see all of them, for a light and for a dark page.
+/// Colours that are distinct for people with colour blindness, for a light and for a dark page.
 const STYLE: &str = "\
 svg { background: #ffffff; font: 13px system-ui, sans-serif; }
 text { fill: #24292f; }
@@ -38,7 +38,7 @@ text { fill: #e6edf3; }
 .s0 { --c: #56b4e9; } .s1 { --c: #f0a04b; } .s2 { --c: #3fcf9f; } .s3 { --c: #e59cc4; }
 .point, .name { fill: var(--c); }
 }";
-/// As many as there are colours.
+/// The number of colours.
 const SERIES_MAX: usize = 4;
 
 /// One figure of one run.
@@ -56,7 +56,7 @@ struct Series<'a> {
     points: Vec<Point>,
 }
 
-/// Where things are drawn.
+/// The coordinates of the drawing.
 struct Scale {
     runs: usize,
     top: f64,
@@ -98,7 +98,7 @@ pub(crate) fn draw(runs: &[Value]) -> String {
     svg + "</svg>\n"
 }
 
-/// The calls in the order in which they are met first.
+/// The calls in the order in which they first appear.
 fn series(runs: &[Value]) -> Vec<Series<'_>> {
     let mut all: Vec<Series<'_>> = Vec::new();
     for (run, figure) in runs.iter().enumerate().flat_map(|(run, document)| {
@@ -121,7 +121,7 @@ fn series(runs: &[Value]) -> Vec<Series<'_>> {
     all
 }
 
-/// What is drawn of a figure; none where that is another figure.
+/// The drawn part of a figure; `None` if it is another figure.
 fn point(run: usize, figure: &Value) -> Option<(&str, Point)> {
     if *field(figure, "unit") != UNIT {
         return None;
@@ -160,7 +160,7 @@ fn axes(svg: &mut String, scale: &Scale, runs: &[Value]) {
         value += step;
     }
     let step = runs.len().div_ceil(DATES_MAX).max(1);
-    // From the newest: it is always named.
+    // It begins with the newest, so that this one always has a label.
     for (run, document) in runs.iter().enumerate().rev().step_by(step) {
         let x = scale.x(run);
         text(
@@ -227,12 +227,12 @@ fn draw_series(svg: &mut String, scale: &Scale, number: usize, series: &Series<'
     add(svg, format_args!("</g>"));
 }
 
-/// What the figures of a run depend on, apart from Tessera.
+/// What the figures of a run depend on, besides Tessera.
 fn machine(runs: &[Value], point: Point) -> Option<&Value> {
     runs.get(point.run).map(|run| field(run, "machine"))
 }
 
-/// The calls beside their last points, apart from each other.
+/// The names of the calls beside their last points, without overlap.
 fn names(svg: &mut String, scale: &Scale, series: &[Series<'_>]) {
     let mut names: Vec<_> = series
         .iter()
@@ -244,7 +244,7 @@ fn names(svg: &mut String, scale: &Scale, series: &[Series<'_>]) {
         })
         .collect();
     names.sort_by(|one, other| other.0.total_cmp(&one.0));
-    // From the axis upwards, as the room is above.
+    // From the axis upwards, as the free space is above.
     let mut lowest = f64::INFINITY;
     for (y, number, name) in names {
         let y = y.min(lowest);
@@ -265,7 +265,7 @@ fn text(svg: &mut String, (x, y): (f64, f64), class: &str, anchor: &str, words: 
 }
 
 fn add(svg: &mut String, line: std::fmt::Arguments<'_>) {
-    // Writing to memory does not fail.
+    // Writing to memory can't fail.
     let _ = writeln!(svg, "{line}");
 }
 

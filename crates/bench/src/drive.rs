@@ -1,4 +1,4 @@
-//! A closed loop: as many calls under way as there are callers, for a while.
+//! A closed loop: each caller has one call in progress, for a given time.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,24 @@ use tonic::Status;
 
 use crate::{caller::Caller, failure::Failure, process::Process, statistics::Latencies};
 
-/// How long the last calls may take after the time is over.
+/// How long the last calls may take after the end of the time.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What a server did for one set of callers.
+/// The measurements of a server for one set of callers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// Calls a second.
+    /// Calls per second.
     pub(crate) rate: f64,
     /// The median latency, in microseconds.
     pub(crate) p50: f64,
     /// The 99th percentile.
     pub(crate) p99: f64,
-    /// The server's processor time a call, in microseconds.
+    /// The server's processor time per call, in microseconds.
     pub(crate) cpu: f64,
 }
 
-/// Lets the callers call `server` for `time`, or until they have nothing left to call with. Gives them
-/// back with what they kept.
+/// Lets the callers call `server` for `time`, or until their data is used up. Returns them with the answers that they
+/// kept.
 pub(crate) async fn drive(
     callers: Vec<Caller>,
     time: Duration,

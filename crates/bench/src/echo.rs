@@ -1,10 +1,9 @@
-//! The baseline: a bare tonic server with one echo and one fan-out, as tonic's own generator would have
-//! written it.
+//! The baseline: a bare tonic server with one echo and one fan-out, in the form that tonic's own generator writes.
 
 pub(crate) mod client;
 pub(crate) mod server;
 
-/// Answers with the padding asked for.
+/// Answers with the requested padding.
 const ECHO: &str = "/tessera.bench.Echo/Echo";
 /// The same, after it sent an event to every subscriber.
 const BROADCAST: &str = "/tessera.bench.Echo/Broadcast";

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One line for the person at the terminal.
+/// One line for the user at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 

@@ -1,4 +1,4 @@
-//! One event to many subscribers: how long each waits for it, and what that costs the server.
+//! One event to many subscribers: the delay for each, and the cost for the server.
 
 use std::{
     future::Future,
@@ -28,7 +28,7 @@ use crate::{
     statistics::{Latencies, Percentiles},
 };
 
-/// The longest that an event may be on its way.
+/// The longest time for the delivery of an event.
 const DELIVERY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Subscribers that report what they receive.
@@ -45,23 +45,23 @@ struct Receipt {
     bytes: usize,
 }
 
-/// What a server did with some events.
+/// The measurements of a server for some events.
 pub(crate) struct Deliveries {
     /// From the answer of the call that caused the event to its receipt.
     pub(crate) after_answer: Percentiles,
     /// From that call's beginning.
     pub(crate) after_call: Percentiles,
-    /// The server's processor time a receipt, in microseconds.
+    /// The server's processor time per receipt, in microseconds.
     pub(crate) cpu: f64,
 }
 
-/// What causes events.
+/// The cause of events.
 pub(crate) trait Trigger {
     fn pull(&mut self) -> impl Future<Output = Result<Sizes, Status>> + Send;
 }
 
 impl Watchers {
-    /// Subscribes to the revocations of `server`, and waits until each subscription stands.
+    /// Subscribes to the revocations of `server`, and waits until each subscription is established.
     pub(crate) async fn of_revocations(
         server: &Target,
         channels: impl IntoIterator<Item = Channel>,
@@ -107,7 +107,7 @@ impl Watchers {
         }
     }
 
-    /// Causes one event after the other for `time`, each when all have the one before.
+    /// Causes one event after the other for `time`: each once all subscribers have the previous one.
     pub(crate) async fn measure(
         &mut self,
         trigger: &mut impl Trigger,
@@ -124,7 +124,7 @@ impl Watchers {
             pulled.map_err(|status| Failure::at("causing an event", status))?;
             for _ in 0..self.count {
                 let receipt = self.receipt().await?;
-                // Some have it before the caller has its answer, which is none too late.
+                // Some have it before the caller has its answer; that counts as no delay.
                 after_answer.add(receipt.at.saturating_duration_since(answered));
                 after_call.add(receipt.at.saturating_duration_since(began));
             }
@@ -138,8 +138,8 @@ impl Watchers {
         })
     }
 
-    /// Causes events for `time`, as many at once as there are triggers; an event is under way until every
-    /// subscriber has it, so none has to be dropped. Gives the deliveries a second.
+    /// Causes events for `time`, as many at once as there are triggers. An event is in progress until every subscriber
+    /// has it, so none has to be dropped. Returns the deliveries per second.
     pub(crate) async fn flood<T: Trigger + Send + 'static>(
         &mut self,
         triggers: Vec<T>,
@@ -171,7 +171,7 @@ impl Watchers {
         Ok(f64::from(received) / began.elapsed().as_secs_f64())
     }
 
-    /// Causes one event, and tells the sizes of the call and of the event.
+    /// Causes one event, and returns the sizes of the call and of the event.
     pub(crate) async fn try_out(&mut self, trigger: &mut impl Trigger) -> Result<(Sizes, usize), Failure> {
         let pulled = trigger.pull().await;
         let sizes = pulled.map_err(|status| Failure::at("causing an event", status))?;
@@ -182,7 +182,7 @@ impl Watchers {
         Ok((sizes, bytes))
     }
 
-    /// Passes over what was received so far.
+    /// Skips what was received so far.
     pub(crate) fn pass_over(&mut self) -> Result<(), Failure> {
         while let Ok(receipt) = self.receipts.try_recv() {
             receipt.map_err(|status| Failure::at("a subscription", status))?;
@@ -199,14 +199,14 @@ impl Watchers {
     }
 }
 
-/// Causes events until `end`, each when there is room; tells how many.
+/// Causes events until `end`, each when there is room; returns their number.
 async fn pull_until(mut trigger: impl Trigger, end: Instant, room: Arc<Semaphore>) -> Result<usize, Status> {
     let mut caused = 0;
     while let Ok(Ok(permit)) = timeout_at(end.into(), room.acquire()).await {
         if Instant::now() >= end {
             break;
         }
-        // It comes back when every subscriber has the event.
+        // It is released when every subscriber has the event.
         permit.forget();
         trigger.pull().await?;
         caused += 1;
@@ -214,13 +214,13 @@ async fn pull_until(mut trigger: impl Trigger, end: Instant, room: Arc<Semaphore
     Ok(caused)
 }
 
-/// Subscribers that do not read: their streams stand, nobody polls them, and their windows are full.
+/// Subscribers that do not read: their streams are open, nothing polls them, and their windows are full.
 pub(crate) struct Frozen {
     _streams: Vec<Streaming<WatchResponse>>,
 }
 
 impl Frozen {
-    /// Each on a connection of its own, and sent as many events of `event` bytes as fill its window twice.
+    /// Each has a separate connection, and gets as many events of `event` bytes as fill its window twice.
     pub(crate) async fn on(
         server: &Target,
         count: u16,
@@ -241,7 +241,7 @@ impl Frozen {
     }
 }
 
-/// The stream of a subscription that stands: its first checkpoint is here.
+/// The stream of an established subscription: its first checkpoint has arrived.
 async fn watch(channel: Channel, authorization: &Authorization) -> Result<Streaming<WatchResponse>, Status> {
     let start = WatchStart {
         from: Some(watch_start::From::Latest(true)),
@@ -283,7 +283,7 @@ async fn listen<M: prost::Message + Default + 'static>(
 pub(crate) struct Revoke {
     client: TokenServiceClient<Channel>,
     authorization: Authorization,
-    /// Which of several at once.
+    /// Its number among several at once.
     number: u16,
     revoked: u32,
 }
@@ -298,7 +298,7 @@ impl Revoke {
         }
     }
 
-    /// Ten revocations a second, for as long as it is polled.
+    /// Makes ten revocations per second, for as long as it is polled.
     pub(crate) async fn steadily(&mut self) -> Status {
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         loop {

@@ -1,4 +1,4 @@
-//! The baseline of what is durable: one writer that appends a little and waits for the disk.
+//! The baseline for durable writes: one writer that appends a little and waits for the disk.
 
 use std::{
     fs::File,
@@ -12,12 +12,12 @@ use crate::{
     statistics::{Latencies, Percentiles},
 };
 
-/// What a small record takes.
+/// The size of a small record.
 const RECORD_BYTES: usize = 128;
 
-/// What the disk did.
+/// The measurements of the disk.
 pub(crate) struct Writes {
-    /// Durable writes a second.
+    /// Durable writes per second.
     pub(crate) rate: f64,
     /// How long they took, in microseconds.
     pub(crate) latency: Percentiles,

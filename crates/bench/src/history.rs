@@ -1,4 +1,4 @@
-//! The history: the runs that were kept, oldest first, in one file beside the documents.
+//! The history: the kept runs, oldest first, in one file beside the documents.
 
 use std::{fs, io, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     report::{FORMAT, VERSION, field},
 };
 
-/// The name of the history's form, which has a version of its own.
+/// The name of the history's format, which has a separate version.
 const HISTORY_FORMAT: &str = "tessera-bench-history";
 const HISTORY_VERSION: u64 = 1;
 
@@ -27,7 +27,7 @@ pub(crate) fn append(arguments: &History) -> Result<(), Failure> {
         }
         runs.push(run);
     }
-    // Not the order in which they were given: a run of an older commit may be made later.
+    // Not the order of the arguments: a run of an older commit may be made later.
     runs.sort_by(|one, other| field(one, "date").as_str().cmp(&field(other, "date").as_str()));
     let document = json!({ "format": HISTORY_FORMAT, "version": HISTORY_VERSION, "runs": runs });
     write(&arguments.file, &format!("{document:#}\n"))?;
@@ -36,7 +36,7 @@ pub(crate) fn append(arguments: &History) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The runs that are kept already; none where there is no history.
+/// The runs that are kept already; empty if there is no history.
 fn read_history(path: &Path) -> Result<Vec<Value>, Failure> {
     if !path.exists() {
         return Ok(Vec::new());
@@ -51,7 +51,7 @@ fn read_history(path: &Path) -> Result<Vec<Value>, Failure> {
     Ok(field(&history, "runs").as_array().cloned().unwrap_or_default())
 }
 
-/// Why a run is of no use to later readers.
+/// Why later readers can't use a run.
 fn check(run: &Value) -> Result<(), String> {
     if *field(run, "format") != FORMAT || *field(run, "version") != VERSION {
         return Err(format!("it is no run of the form {VERSION}"));
@@ -82,7 +82,7 @@ fn read(path: &Path) -> Result<Value, Failure> {
     serde_json::from_str(&text).map_err(|error| Failure::at(&what, error))
 }
 
-/// Writes the whole file or nothing.
+/// Replaces the whole file or nothing.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let replace = || -> io::Result<()> {
         if let Some(parent) = path.parent() {

@@ -1,8 +1,8 @@
-//! What honest callers see beside hostile ones: strangers who leave requests unfinished, and a neighbour with
-//! a valid API key of the sandbox who does its worst in each of ten ways.
+//! The effect of hostile callers on honest ones. The hostile callers are strangers that leave requests unfinished, and
+//! a neighbour with a valid API key of the sandbox that attacks in each of ten ways.
 //!
-//! The load comes from a process of its own, at the lowest priority where the system has `nice`, as
-//! generator and server share this machine's processors.
+//! The load comes from a separate process, at the lowest priority if the system has `nice`, as generator and server
+//! share this machine's processors.
 
 mod load;
 mod neighbour;
@@ -26,9 +26,9 @@ use crate::{
     statistics::Latencies,
 };
 
-/// What an honest call's 99th percentile may be, as a multiple of what it is without the load.
+/// The limit of an honest call's 99th percentile, as a multiple of its value without the load.
 const RATIO_MAX: f64 = 3.0;
-/// What the authority's memory may be beside unfinished requests, in MiB.
+/// The limit of the authority's memory beside unfinished requests, in MiB.
 const STRANGERS_MIB_MAX: u64 = 256;
 /// How often an honest caller calls.
 const HONEST_INTERVAL: Duration = Duration::from_millis(20);
@@ -61,7 +61,7 @@ pub(crate) enum Way {
     Policies,
 }
 
-/// What one way came to.
+/// The result of one way.
 struct Outcome {
     way: Way,
     quiet_p99: f64,
@@ -71,7 +71,7 @@ struct Outcome {
     disk_mib_per_hour: f64,
 }
 
-/// Tries each way on an authority of its own, and prints a line for each.
+/// Tries each way on a new authority, and prints a line for each.
 pub(crate) async fn run(arguments: &Hostile) -> Result<(), Failure> {
     let ways = if arguments.only.is_empty() {
         Way::value_variants()
@@ -145,14 +145,14 @@ async fn start_load(way: Way, program: &Path, url: &str, key: &str) -> Result<(P
     };
     let name = way.to_possible_value();
     let name = name.as_ref().map_or("", clap::builder::PossibleValue::get_name);
-    // The key is this run's own, and the authority is gone with it.
+    // The key belongs to this run, and the authority ends with it.
     command
         .args(["hostile-load", name, "--url", url, "--api-key", key])
         .stdin(Stdio::piped());
     process::start("the load", command).await
 }
 
-/// Calls Issue at a steady rate, and tells the latencies and how many calls failed.
+/// Calls Issue at a steady rate, and returns the latencies and the number of failed calls.
 async fn honest_calls(url: &str, key: &str, time: Duration) -> Result<(Latencies, usize), Failure> {
     let mut callers = tokio::task::JoinSet::new();
     for number in 0..HONEST_CALLERS {
@@ -220,7 +220,7 @@ impl Outcome {
         )
     }
 
-    /// What is beyond its bound.
+    /// The values beyond their bounds.
     fn exceeds(&self) -> Vec<String> {
         let mut exceeded = Vec::new();
         if self.ratio() >= RATIO_MAX {
@@ -245,7 +245,7 @@ fn mib(bytes: u64) -> f64 {
     f64::from(kib) / 1024.0
 }
 
-/// Bytes of the files below a directory.
+/// The size of the files below a directory, in bytes.
 pub(crate) fn size_of(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return 0;
@@ -259,7 +259,7 @@ pub(crate) fn size_of(directory: &Path) -> u64 {
 }
 
 impl HostileLoad {
-    /// What its requests carry.
+    /// The credential of its requests.
     fn authorization(&self) -> Result<Authorization, Failure> {
         Authorization::of(&self.api_key)
     }

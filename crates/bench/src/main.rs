@@ -1,5 +1,5 @@
-//! `tessera-bench`: loads a real `tessera` process, and beside it, in turns, the barest program that
-//! could do the same, so that each figure is a ratio of the same minute on the same machine.
+//! `tessera-bench` loads a real `tessera` process and, in turns, the simplest program that could do the same. So each
+//! figure is a ratio from the same minute on the same machine.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -34,7 +34,7 @@ use crate::{
     stage::Stage,
 };
 
-/// As in `tessera`: generator and baseline must not be slower than what they are compared with.
+/// As in `tessera`: generator and baseline must not be slower than the program that is compared with them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Err(error) => return report(&Failure::at("making an async runtime", error)),
     };
     let outcome = runtime.block_on(run(arguments.command));
-    // A blocking read of stdin must not keep a finished command alive.
+    // A blocking read of stdin must not delay the end of a finished command.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,7 +82,7 @@ async fn measure(arguments: &Run) -> Result<(), Failure> {
         report = suite::run(&stage, arguments) => report,
         stopped = &mut stopped => Err(stopped),
     };
-    // Whatever happened, and before the data is removed that they work on.
+    // After any outcome, and before the data that the servers use is removed.
     stage.strike().await;
     let report = report?;
     match &arguments.json {
@@ -101,7 +101,7 @@ async fn measure(arguments: &Run) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ready once somebody wants this to end. Without it the servers would outlive a Ctrl-C.
+/// Ready once the user stops this. Without it the servers would outlive a Ctrl-C.
 async fn stop_requested() -> Failure {
     let what = "listening to signals";
     let (mut interrupt, mut terminate) =

@@ -1,4 +1,4 @@
-//! Where and when a run was made, and of which sources: without it a figure can't be compared with another.
+//! The origin of a run: its sources, machine and date. Without it figures can't be compared.
 
 use std::{fs, process::Command};
 
@@ -8,7 +8,7 @@ use crate::arguments::Run;
 
 /// The commit of the measured binary, the date and the machine.
 pub(crate) struct Origin {
-    /// None where it is not known, as where the sources have changes that are in no commit.
+    /// `None` if it is not known, for example because the sources have changes that are not committed.
     pub(crate) commit: Option<String>,
     /// In UTC, as in RFC 3339.
     pub(crate) date: Option<String>,
@@ -16,24 +16,24 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// What can be found out about `arguments`' run, which begins now.
+    /// The origin of the run of `arguments`, which begins now.
     pub(crate) fn find(arguments: &Run) -> Self {
         let commit = match (&arguments.commit, &arguments.tessera) {
             (Some(named), _) => Some(named.clone()),
-            // Nobody knows what another binary was built from.
+            // The source of another binary is not known.
             (None, Some(_)) => None,
             (None, None) => commit(),
         };
         Self {
             commit,
-            // The wall clock is read nowhere else here, so that it takes no library.
+            // The wall clock is read only here, so no library is used for it.
             date: output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
             machine: machine(),
         }
     }
 }
 
-/// The commit that is checked out, unless something else than the documents was changed since.
+/// The commit that is checked out, unless something other than the documents was changed since.
 fn commit() -> Option<String> {
     let changed = [
         "status",
@@ -50,7 +50,7 @@ fn commit() -> Option<String> {
     output("git", &["rev-parse", "HEAD"])
 }
 
-/// What a program prints, where it succeeds.
+/// The output of a program, if it succeeds.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

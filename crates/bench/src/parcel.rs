@@ -12,24 +12,24 @@ pub(crate) struct Sizes {
 /// A request, an answer or an event of the echo server.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Parcel {
-    /// How much padding the answer shall have.
+    /// How much padding the answer should have.
     #[prost(uint32, tag = "1")]
     pub(crate) answer_padding: u32,
-    /// How much padding the event shall have that the call causes.
+    /// How much padding the event of the call should have.
     #[prost(uint32, tag = "2")]
     pub(crate) event_padding: u32,
-    /// What makes this one as long as its model.
+    /// Makes this message as long as its model.
     #[prost(bytes = "vec", tag = "3")]
     pub(crate) padding: Vec<u8>,
 }
 
 impl Parcel {
-    /// A request as long as its model, that asks for an answer as long as its model's.
+    /// A request as long as its model, which requests an answer as long as its model's.
     pub(crate) fn request(sizes: Sizes) -> Self {
         Self::broadcast(sizes, 0)
     }
 
-    /// A request that also has an event of `event` bytes sent to every subscriber.
+    /// A request that also sends an event of `event` bytes to every subscriber.
     pub(crate) fn broadcast(sizes: Sizes, event: usize) -> Self {
         let empty = Self {
             answer_padding: Self::default().padding_up_to(sizes.answer),
@@ -50,7 +50,7 @@ impl Parcel {
         }
     }
 
-    /// How much padding makes this `bytes` long, to within the byte or two of the length's own length.
+    /// How much padding makes this `bytes` long, to within the one or two bytes of the length prefix.
     fn padding_up_to(&self, bytes: usize) -> u32 {
         let most = bytes.saturating_sub(self.encoded_len());
         let too_long = Self {

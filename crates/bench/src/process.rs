@@ -1,4 +1,4 @@
-//! The servers: processes of their own, so that their time can be told from the generator's.
+//! The servers: separate processes, so that their processor time is separate from the generator's.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::failure::Failure;
 
-/// How long a server may take to say that it is ready.
+/// How long a server may take to report that it is ready.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// `/proc` counts in hundredths of a second on every Linux (`USER_HZ`, proc(5)).
 const TICK: Duration = Duration::from_millis(10);
@@ -18,11 +18,11 @@ const TICK: Duration = Duration::from_millis(10);
 /// A running server. It is killed when this is dropped.
 pub(crate) struct Process {
     child: Child,
-    /// Kept open, so that nothing it prints can break it.
+    /// Kept open, so that the server can always print.
     _stdout: BufReader<ChildStdout>,
 }
 
-/// Starts `command` and waits for the line of JSON by which it says that it is ready.
+/// Starts `command` and waits for the line of JSON that reports that it is ready.
 pub(crate) async fn start(name: &str, mut command: Command) -> Result<(Process, Value), Failure> {
     let what = format!("starting {name}");
     command.stdout(Stdio::piped()).kill_on_drop(true);
@@ -60,7 +60,7 @@ impl Process {
         cpu_time(&text).ok_or_else(|| Failure::at(what, "`stat` has another form"))
     }
 
-    /// The memory that it has used at most, in MiB.
+    /// The most memory that it has used, in MiB.
     pub(crate) fn memory_mib(&self) -> Result<u64, Failure> {
         Ok(self.number("status", "VmHWM:")? / 1024)
     }
@@ -71,12 +71,12 @@ impl Process {
         Ok(f64::from(kib) / 1024.0)
     }
 
-    /// How many bytes it has had written to disks so far.
+    /// How many bytes were written to disks for it so far.
     pub(crate) fn written_bytes(&self) -> Result<u64, Failure> {
         self.number("io", "write_bytes:")
     }
 
-    /// The number behind a name in one of the files that the kernel keeps of it.
+    /// The number after a name in one of its files in `/proc`.
     fn number(&self, file: &str, name: &str) -> Result<u64, Failure> {
         let what = format!("reading `{file}` of a server");
         let id = self
@@ -90,15 +90,15 @@ impl Process {
         number.ok_or_else(|| Failure::at(&what, format!("it has no `{name}`")))
     }
 
-    /// Ends it, and waits until it is gone.
+    /// Kills it, and waits until it has ended.
     pub(crate) async fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill().await;
     }
 }
 
-/// `utime` and `stime` of `/proc/<pid>/stat`: fields 14 and 15, where the second, the program's name in
-/// brackets, may have spaces and brackets.
+/// `utime` and `stime` of `/proc/<pid>/stat`: fields 14 and 15. The second field, the program's name in brackets, may
+/// contain spaces and brackets.
 fn cpu_time(stat: &str) -> Option<Duration> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace().skip(11);

@@ -1,4 +1,4 @@
-//! One revocation to many verifiers of the client crate: how long each goes on accepting.
+//! One revocation to many verifiers of the client crate: how long each keeps accepting the token.
 
 use std::{
     sync::Arc,
@@ -21,31 +21,31 @@ use crate::{
 };
 
 const AUDIENCE: &str = "api";
-/// Not so long that none would ever be stale, and not so short that pings are what is measured.
+/// Long enough that no verifier becomes stale too early, and short enough that pings are not what is measured.
 const BOUND: Duration = Duration::from_secs(10);
-/// The longest that anything may take.
+/// The longest time for any step.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Verifiers in this process, each with a connection of its own, and what revokes.
+/// Verifiers in this process, each with a separate connection, and the client that revokes.
 pub(crate) struct Verifiers {
     client: Client,
     /// Verifiers that must become fresh, and accept, before a round.
     verifiers: Arc<[Verifier]>,
-    /// The next revocation, given to all at once.
+    /// The next revocation, sent to all at once.
     next: watch::Sender<Option<Revocation>>,
     refusals: mpsc::UnboundedReceiver<Result<Instant, Failure>>,
     /// Ended when this is dropped.
     _tasks: JoinSet<()>,
 }
 
-/// A token that was revoked, and where the log has it.
+/// A revoked token, and its position in the log.
 #[derive(Clone)]
 struct Revocation {
     token: String,
     cursor: String,
 }
 
-/// When verifiers began to refuse.
+/// The times of the verifiers' refusals.
 pub(crate) struct Refusals {
     /// From Revoke's answer to a verifier's refusal.
     pub(crate) after_answer: Percentiles,
@@ -82,7 +82,7 @@ impl Verifiers {
         })
     }
 
-    /// Revokes one session after the other for `time`, each when all refuse the one before.
+    /// Revokes one session after the other for `time`: each once all verifiers refuse the previous one.
     pub(crate) async fn measure(&mut self, time: Duration) -> Result<Refusals, Failure> {
         let (mut after_answer, mut after_call) = (Latencies::default(), Latencies::default());
         let end = Instant::now() + time;
@@ -128,7 +128,7 @@ impl Verifiers {
         Ok((token, issued.session_id))
     }
 
-    /// Who refuses it before it is revoked would flatter the figure.
+    /// A refusal before the revocation would improve the figure.
     fn check_that_all_accept(&self, token: &str) -> Result<(), Failure> {
         let refusing = self
             .verifiers

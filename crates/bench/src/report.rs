@@ -1,15 +1,15 @@
-//! What was measured, for people and for programs.
+//! The measurements, for people and for programs.
 
 use serde_json::{Value, json};
 
 use crate::{arguments::Run, origin::Origin, statistics::Middle};
 
-/// The name and the version of the document's form (docs/performance.md). The version changes where a reader of the
-/// one before would be misled.
+/// The name and the version of the document's format (docs/performance.md). The version changes if a reader of the
+/// previous one would misread it.
 pub(crate) const FORMAT: &str = "tessera-bench";
 pub(crate) const VERSION: u64 = 1;
 
-/// A field of such a document; null where it is missing.
+/// A field of such a document; null if it is missing.
 pub(crate) fn field<'a>(document: &'a Value, name: &str) -> &'a Value {
     document.get(name).unwrap_or(&Value::Null)
 }
@@ -18,7 +18,7 @@ pub(crate) fn field<'a>(document: &'a Value, name: &str) -> &'a Value {
 pub(crate) struct Report {
     origin: Origin,
     setup: Value,
-    /// The version of the other `tessera`, where there is one.
+    /// The version of the other `tessera`, if there is one.
     against: Option<String>,
     lines: Vec<Line>,
     remarks: Vec<String>,
@@ -30,23 +30,23 @@ pub(crate) struct Line {
     unit: &'static str,
     tessera: Middle,
     baseline: Middle,
-    /// Of the ratios of the single rounds, where noise that both sides had cancels out. None where the
-    /// baseline took less than the clock can tell.
+    /// The ratios of the single rounds, in which noise of both sides cancels out. `None` if the baseline took less than
+    /// the clock can measure.
     ratio: Option<Middle>,
-    /// The other `tessera`'s.
+    /// The other `tessera`'s figures.
     other: Option<Other>,
     goal: Option<Goal>,
 }
 
-/// What another `tessera` did in the same rounds.
+/// The figures of another `tessera` in the same rounds.
 #[derive(Clone, Copy)]
 struct Other {
     value: Middle,
-    /// Of Tessera's to it; none where it took less than the clock can tell.
+    /// The ratio of Tessera to it; `None` if it took less than the clock can measure.
     ratio: Option<Middle>,
 }
 
-/// Which ratio is wanted.
+/// The goal for a ratio.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtLeast(f64),
@@ -54,7 +54,7 @@ pub(crate) enum Goal {
 }
 
 impl Report {
-    /// An empty report of a run, in which the `tessera` of the version `against` is measured, too.
+    /// An empty report of a run. If `against` has a version, that `tessera` is measured, too.
     pub(crate) fn new(arguments: &Run, against: Option<String>) -> Self {
         Self {
             origin: Origin::find(arguments),
@@ -73,7 +73,7 @@ impl Report {
         }
     }
 
-    /// Notes what could not be measured as it was asked for.
+    /// Notes what could not be measured as requested.
     pub(crate) fn remark(&mut self, remarks: impl IntoIterator<Item = String>) {
         self.remarks.extend(remarks);
     }
@@ -97,13 +97,13 @@ impl Report {
         })
     }
 
-    /// The processor time first: a machine that others use, too, changes it least.
+    /// The processor time comes first: other users of the machine affect it least.
     fn lines_by_weight(&self) -> impl Iterator<Item = &Line> {
         let (first, then): (Vec<_>, Vec<_>) = self.lines.iter().partition(|line| line.is_of_cpu());
         first.into_iter().chain(then)
     }
 
-    /// A table that is as readable in a terminal as in a Markdown file.
+    /// A table that is readable in a terminal and in a Markdown file.
     pub(crate) fn to_table(&self) -> String {
         let head = [
             "what",
@@ -140,7 +140,7 @@ impl Report {
     }
 }
 
-/// Tessera's by the other's, of those rounds in which the other's can be told from nothing.
+/// The ratio of Tessera to the baseline, over the rounds in which the baseline is measurable.
 fn ratio(rounds: &[(f64, f64)]) -> Option<Middle> {
     let measurable = rounds.iter().filter(|(_, baseline)| *baseline > 0.0);
     let ratios: Vec<f64> = measurable.map(|(tessera, baseline)| tessera / baseline).collect();
@@ -158,7 +158,7 @@ fn padded(row: &[String], widths: &[usize]) -> String {
 }
 
 impl Line {
-    /// A line of what both sides did in each round.
+    /// A line with the figures of both sides in each round.
     pub(crate) fn of(
         what: impl Into<String>,
         unit: &'static str,
@@ -176,7 +176,7 @@ impl Line {
         }
     }
 
-    /// The same with what another `tessera` did beside Tessera in each round; nothing where there is no round.
+    /// The same with the figures of another `tessera` in each round; unchanged if there is no round.
     pub(crate) fn with_other(self, rounds: impl Iterator<Item = (f64, f64)>) -> Self {
         let rounds: Vec<_> = rounds.collect();
         let other = (!rounds.is_empty()).then(|| Other {
@@ -226,7 +226,7 @@ impl Line {
         ]
     }
 
-    /// None where there is no goal, or nothing to say whether it is reached.
+    /// `None` if there is no goal, or no value to compare with it.
     fn is_reached(&self) -> Option<bool> {
         Some(self.goal?.allows(self.ratio?.median))
     }
@@ -263,7 +263,7 @@ impl Goal {
     }
 }
 
-/// Three digits or so: more would pretend.
+/// About three digits: more would not be accurate.
 fn figure(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),

@@ -1,7 +1,7 @@
-//! The same load for a long time: whether memory, disk and latency stay as they are.
+//! The same load for a long time: whether memory, disk and latency stay constant.
 //!
-//! A fixed number of sessions is refreshed at a fixed rate, one after the other. So what grows is nothing that is kept for a
-//! session.
+//! A fixed number of sessions is refreshed at a fixed rate, one after the other. So growth does not come from new
+//! sessions.
 
 use std::{
     path::Path,
@@ -27,7 +27,7 @@ use crate::{
 
 /// Callers that share the sessions and the rate.
 const CALLERS: u16 = 32;
-/// What memory may grow by from the second quarter of the time to the last.
+/// The limit of the growth of memory from the second quarter of the time to the last.
 const GROWTH_MAX: f64 = 1.05;
 
 /// The state at the end of one interval.
@@ -36,7 +36,7 @@ struct Reading {
     line: String,
 }
 
-/// What is counted from one interval to the next.
+/// The counters from one interval to the next.
 struct Counters {
     at: Instant,
     cpu: Duration,
@@ -71,7 +71,7 @@ async fn load(target: &Target, arguments: &Soak, data: &Path) -> Result<Vec<Read
                     ticks.tick().await;
                     let began = Instant::now();
                     session.call().await?;
-                    // Nobody listens once the time is over.
+                    // The receiver has ended once the time is over.
                     let _ = latencies.send(began.elapsed());
                 }
             }
@@ -107,7 +107,7 @@ fn why_ended(ended: Result<Result<(), Status>, tokio::task::JoinError>) -> Failu
     }
 }
 
-/// Sessions, dealt out to the callers.
+/// Sessions, distributed over the callers.
 async fn begin_sessions(target: &Target, count: u32) -> Result<Vec<Vec<Caller>>, Failure> {
     let mut issuing = JoinSet::new();
     let each = count.div_ceil(CALLERS.into());
@@ -174,7 +174,7 @@ impl Reading {
     }
 }
 
-/// Fails where memory grew after the first quarter of the time, in which caches fill.
+/// Fails if memory grew after the first quarter of the time, in which caches fill.
 fn check(readings: &[Reading]) -> Result<(), Failure> {
     let quarter = readings.len() / 4;
     let most = |part: &[Reading]| part.iter().map(|reading| reading.memory_mib).fold(0.0, f64::max);

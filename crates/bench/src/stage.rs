@@ -22,31 +22,31 @@ use crate::{
     process::{self, Process},
 };
 
-/// The realm that is measured, of those that `tessera dev` serves.
+/// The measured realm, one of those that `tessera dev` serves.
 pub(crate) const REALM: &str = "production";
 
-/// Without it, a server refuses what comes as fast as it is measured.
+/// Without it, a server refuses calls that are as fast as the measured ones.
 const NO_RATE_LIMITS: &str = "--no-rate-limits";
 
-/// What a stream and a connection hold before their reader takes anything, in bytes (RFC 9113 §6.9.2).
+/// How many bytes a stream and a connection hold before their reader reads anything (RFC 9113 §6.9.2).
 pub(crate) const NARROW_WINDOW: u32 = 65_535;
 
-/// What is measured, and what it is measured against.
+/// The measured server, and those that it is compared with.
 pub(crate) struct Stage {
     pub(crate) tessera: Target,
-    /// Another `tessera`, that it is compared with.
+    /// Another `tessera` for the comparison.
     pub(crate) other: Option<Other>,
     pub(crate) echo: Target,
-    /// Removed at the end, after the server that keeps its data there.
+    /// Removed at the end, after the server that keeps its data there has ended.
     directory: TempDir,
 }
 
-/// Another `tessera` than the one that is measured, such as the release before.
+/// Another `tessera` than the measured one, such as the previous release.
 pub(crate) struct Other {
     pub(crate) target: Target,
-    /// What it says of itself.
+    /// Its output of `--version`.
     pub(crate) version: String,
-    /// What it can't do.
+    /// What it does not support.
     pub(crate) remarks: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl Stage {
         };
 
         let mut command = Command::new(&program);
-        // Held open by this process, and closed with it.
+        // This process holds it open, and closes it at its end.
         command.arg("echo-server").stdin(Stdio::piped());
         let (echo, ready) = process::start("the echo server", command).await?;
         let echo = Target::connect(echo, &ready, &authorization, arguments.connections).await?;
@@ -91,7 +91,7 @@ impl Stage {
         })
     }
 
-    /// A place on the file system of the store.
+    /// A directory on the file system of the store.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -107,7 +107,7 @@ impl Stage {
 }
 
 impl Other {
-    /// Starts it as far as it knows how: one that is older may not know every flag.
+    /// Starts it with the flags that it supports: an older one may not have every flag.
     async fn start(binary: &Path, data: &Path, arguments: &Run) -> Result<Self, Failure> {
         let mut remarks = Vec::new();
         let target = match Target::start(binary, &[NO_RATE_LIMITS], data, arguments.connections).await {
@@ -127,7 +127,7 @@ impl Other {
     }
 }
 
-/// What `tessera --version` prints.
+/// The output of `tessera --version`.
 async fn version(binary: &Path) -> Result<String, Failure> {
     let what = format!("asking `{}` for its version", binary.display());
     let output = Command::new(binary).arg("--version").output().await;
@@ -206,14 +206,14 @@ impl Target {
         new_channels(&self.endpoint, count).await
     }
 
-    /// A channel for each of `count` callers alone, whose windows are HTTP/2's own and not the wider ones of
-    /// the library.
+    /// A channel for each of `count` callers alone, with HTTP/2's default windows and not the wider ones of the
+    /// library.
     pub(crate) async fn narrow_channels_for(&self, count: u16) -> Result<Vec<Channel>, Failure> {
         let endpoint = self.endpoint.clone().initial_stream_window_size(NARROW_WINDOW);
         new_channels(&endpoint.initial_connection_window_size(NARROW_WINDOW), count).await
     }
 
-    /// How the client crate connects to it.
+    /// The client crate's connection to it.
     pub(crate) fn connection(&self) -> Result<Connection, Failure> {
         let what = "reading the API key";
         let header = self.authorization.to_str();
@@ -223,7 +223,7 @@ impl Target {
         Ok(Connection::new(&self.url, api_key))
     }
 
-    /// The credential, which the echo is sent too: it has as many bytes to read.
+    /// The credential. The echo server is sent it too, so that it has as many bytes to read.
     pub(crate) fn authorization(&self) -> Authorization {
         Authorization(self.authorization.clone())
     }
@@ -238,12 +238,12 @@ async fn new_channels(endpoint: &Endpoint, count: u16) -> Result<Vec<Channel>, F
     Ok(channels)
 }
 
-/// Puts the credential into requests.
+/// Adds the credential to requests.
 #[derive(Clone)]
 pub(crate) struct Authorization(MetadataValue<Ascii>);
 
 impl Authorization {
-    /// What a client with this API key sends.
+    /// The credential of a client with this API key.
     pub(crate) fn of(api_key: &str) -> Result<Self, Failure> {
         let value = format!("Bearer {api_key}").parse();
         value
@@ -273,8 +273,8 @@ pub(crate) fn find_tessera(named: Option<&Path>, program: &Path) -> Result<PathB
     )))
 }
 
-/// Beside this program by default, and not in the system's temporary directory, which is in memory on
-/// many machines.
+/// A temporary directory, by default beside this program and not in the system's temporary directory, which is in
+/// memory on many machines.
 pub(crate) fn directory(named: Option<&Path>, program: &Path) -> Result<TempDir, Failure> {
     let parent = named.or(program.parent()).unwrap_or(Path::new("."));
     tempfile::Builder::new()

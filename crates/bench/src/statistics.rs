@@ -1,5 +1,5 @@
-//! Medians and percentiles. All values are kept and sorted: a round has some ten thousand of them, and
-//! buckets would only add a question.
+//! Medians and percentiles. All values are kept and sorted: a round has some ten thousand of them, and buckets would
+//! only add inaccuracy.
 
 use std::time::Duration;
 
@@ -35,14 +35,14 @@ impl Latencies {
     }
 }
 
-/// Of one round, in microseconds.
+/// The percentiles of one round, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Percentiles {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
 }
 
-/// The median, the least and the greatest of some values; all 0 where there are none.
+/// The median, the least and the greatest of some values; all 0 if there are no values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Middle {
     pub(crate) median: f64,

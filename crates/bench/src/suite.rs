@@ -1,4 +1,4 @@
-//! What is measured, and in which order.
+//! The measurements, and their order.
 
 use std::{cell::RefCell, ops::AsyncFnMut, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::{
     verb::Verb,
 };
 
-/// Revocations under way at once where deliveries are counted.
+/// Revocations in progress at once when deliveries are counted.
 const FLOOD_IN_FLIGHT: u16 = 64;
-/// For so many verifiers there is a goal.
+/// The goal applies to this number of verifiers.
 const REFUSAL_GOAL_AT: u16 = 1000;
-/// Refreshes under way at once where others are looked at.
+/// Refreshes in progress at once when something else is measured.
 const REFRESHES_BESIDE: u16 = 4;
 
-/// Measures what was asked for.
+/// Makes the requested measurements.
 pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failure> {
     let suite = Suite {
         stage,
@@ -41,7 +41,7 @@ pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failur
     if arguments.includes(Part::Durable) {
         report.add(suite.durable().await?);
     }
-    // The last, as it leaves thousands of revocations behind that introspection has to look through.
+    // This part is the last, as it leaves thousands of revocations that introspection would have to search.
     if arguments.includes(Part::Watch) {
         report.add(suite.watch().await?);
     }
@@ -52,7 +52,7 @@ pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failur
         for &count in &arguments.verifiers {
             report.add(suite.refusal(count).await?);
         }
-        // All of these are live, and each verifier that starts keeps each of them.
+        // All of these are live, and each verifier that starts keeps all of them.
         for &count in &arguments.verifiers {
             report.add([suite.deliveries(count).await?]);
         }
@@ -69,15 +69,15 @@ pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failur
 struct Suite<'a> {
     stage: &'a Stage,
     arguments: &'a Run,
-    /// What the other `tessera` can't do.
+    /// What the other `tessera` does not support.
     remarks: RefCell<Vec<String>>,
 }
 
-/// What each did with the calls of one round.
+/// The measurements of one round.
 struct Calls {
     tessera: Sample,
     echo: Sample,
-    /// None where there is no other `tessera`, or it can't do it.
+    /// `None` if there is no other `tessera`, or if it does not support the call.
     other: Option<Sample>,
 }
 
@@ -102,7 +102,7 @@ impl Suite<'_> {
                 None => None,
             };
             let sample = before.or(after);
-            // What failed once would fail in each round.
+            // A failed call would fail in each round.
             other = other.filter(|_| sample.is_some());
             Ok(Calls {
                 tessera: called,
@@ -113,7 +113,7 @@ impl Suite<'_> {
         Ok(call_lines(verb, &rounds.await?))
     }
 
-    /// Calls the other `tessera`, which may be too old for that: it is noted, and the rest is measured.
+    /// Calls the other `tessera`. It may be too old for the call: this is noted, and the rest is measured.
     async fn try_verb(&self, verb: Verb, target: &Target, time: Duration) -> Option<Sample> {
         match drive_verb(verb, target, self.arguments.in_flight, time).await {
             Ok(sample) => Some(sample),
@@ -125,7 +125,7 @@ impl Suite<'_> {
         }
     }
 
-    /// Durable operations beside a writer that does nothing but append and sync.
+    /// Durable operations beside a writer that only appends and syncs.
     async fn durable(&self) -> Result<[Line; 2], Failure> {
         let in_flight = self.arguments.in_flight;
         let tessera = &self.stage.tessera;
@@ -167,8 +167,8 @@ impl Suite<'_> {
         Ok(watch_lines(&rounds.await?))
     }
 
-    /// One revocation until every verifier refuses by it, beside one broadcast to as many subscribers. Each
-    /// has a connection of its own.
+    /// One revocation until every verifier refuses by it, beside one broadcast to as many subscribers. Each has a
+    /// separate connection.
     async fn refusal(&self, count: u16) -> Result<Vec<Line>, Failure> {
         let Stage { tessera, echo, .. } = self.stage;
         let (sizes, event) = self.event_sizes().await?;
@@ -183,7 +183,7 @@ impl Suite<'_> {
         Ok(refusal_lines(count, &rounds.await?))
     }
 
-    /// As many revocations as watchers can take, beside as many broadcasts.
+    /// As many revocations as the watchers can receive, beside as many broadcasts.
     async fn deliveries(&self, count: u16) -> Result<Line, Failure> {
         let Stage { tessera, echo, .. } = self.stage;
         let (sizes, event) = self.event_sizes().await?;
@@ -211,13 +211,13 @@ impl Suite<'_> {
         watcher.try_out(&mut revoke).await
     }
 
-    /// Refreshes alone, beside watchers, and beside watchers and some more that do not read, while ten
-    /// revocations a second go out to them.
+    /// Refreshes alone, beside watchers, and beside watchers and some more that do not read, while ten revocations per
+    /// second are sent to them.
     async fn frozen(&self) -> Result<[Line; 2], Failure> {
         let tessera = &self.stage.tessera;
         let count = self.arguments.watchers;
         let (_, event) = self.event_sizes().await?;
-        // Another number than that of the event before: no label is revoked twice.
+        // A different number from the previous part: no label is revoked twice.
         let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 1);
         let rounds = self.rounds("frozen", async |time| {
             let alone = self.refreshes(&mut revoke, time).await?;

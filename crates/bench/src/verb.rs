@@ -1,4 +1,4 @@
-//! The verbs that are measured one call after the other, and what their callers need beforehand.
+//! The verbs that are measured with one call after the other, and the data that their callers need beforehand.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use crate::{
     stage::Target,
 };
 
-/// Tokens that the hot introspections ask about.
+/// The tokens of the hot introspections.
 const HOT_TOKENS: usize = 64;
-/// Callers that begin the sessions for what needs a new one for each call.
+/// Callers that begin the sessions for verbs that need a new one for each call.
 const ISSUERS: u16 = 256;
 
-/// What is called.
+/// The call to measure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verb {
     Issue,
@@ -30,7 +30,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Revoking is the last, as introspection would look through what it leaves behind.
+    /// Revoking is the last, as introspection would search the revocations that it leaves.
     pub(crate) const ALL: [Self; 5] = [
         Self::Issue,
         Self::Refresh,
@@ -59,7 +59,7 @@ impl Verb {
         }
     }
 
-    /// How many echoes' processor time a call may take.
+    /// The goal for a call's processor time, in echoes.
     pub(crate) fn goal(self) -> Goal {
         Goal::AtMost(match self {
             Self::Issue => 3.5,
@@ -79,7 +79,7 @@ impl Verb {
         called.ok_or_else(|| Failure::new("there is nothing to call with"))
     }
 
-    /// Callers with what they need to call for `time`.
+    /// Callers with the data for calls during `time`.
     pub(crate) async fn callers(
         self,
         tessera: &Target,
@@ -94,7 +94,7 @@ impl Verb {
                 introspectors(tessera, count, &tokens)
             }
             Self::IntrospectCold => {
-                // Where they are used up before the time is over, the round ends early.
+                // If they are used up before the time is over, the round ends early.
                 let issued = fresh(tessera, time.mul_f64(1.5)).await?.into_iter();
                 let tokens = issued.filter_map(|answer| Some(answer.tokens?.access_token));
                 introspectors(tessera, count, &Tokens::once(tokens.collect()))
@@ -113,7 +113,7 @@ fn issuers(tessera: &Target, count: u16) -> impl Iterator<Item = Issue> {
     channels.map(|(number, channel)| Issue::new(channel, tessera.authorization(), number))
 }
 
-/// Each with a session of its own.
+/// Each has its own session.
 async fn refreshers(tessera: &Target, count: u16) -> Result<Vec<Caller>, Failure> {
     let mut callers = Vec::new();
     for (mut issuer, channel) in issuers(tessera, count).zip(tessera.channels_for(count)) {
@@ -162,7 +162,7 @@ async fn few_tokens(tessera: &Target) -> Result<Vec<String>, Failure> {
     Ok(tokens)
 }
 
-/// As many sessions as can be begun in `time`. The server was never shown their access tokens.
+/// As many sessions as can be begun in `time`. The server has not seen their access tokens.
 async fn fresh(tessera: &Target, time: Duration) -> Result<Vec<IssueResponse>, Failure> {
     let issuers = issuers(tessera, ISSUERS).map(|issuer| Caller::Issue(issuer.keeping_answers()));
     let (_, callers) = drive(issuers.collect(), time, &tessera.process).await?;

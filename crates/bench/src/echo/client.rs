@@ -1,4 +1,4 @@
-//! Calling the baseline.
+//! The client of the baseline.
 
 use tonic::{
     Request, Status, Streaming,
@@ -27,7 +27,7 @@ impl EchoClient {
         self.unary(super::BROADCAST, request).await
     }
 
-    /// From the answer on, every broadcast comes.
+    /// Every broadcast after the answer arrives.
     pub(crate) async fn subscribe(&mut self, request: Request<Parcel>) -> Result<Streaming<Parcel>, Status> {
         self.0.ready().await.map_err(unavailable)?;
         let path = PathAndQuery::from_static(super::SUBSCRIBE);

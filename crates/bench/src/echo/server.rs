@@ -1,4 +1,4 @@
-//! Serving the baseline, in a process of its own.
+//! The server of the baseline, in a separate process.
 
 use std::{
     convert::Infallible,
@@ -20,11 +20,11 @@ use tower::service_fn;
 
 use crate::{failure::Failure, parcel::Parcel};
 
-/// Events that may wait for one subscriber. The generator waits for each to arrive, so one would do.
+/// Events that may wait for one subscriber. The generator waits for each to arrive, so one would be enough.
 const EVENTS_WAITING_MAX: usize = 1024;
 
-/// Prints where it serves as one line of JSON, and serves until stdin ends: so it ends with its parent,
-/// even where that is killed.
+/// Prints its address as one line of JSON, and serves until stdin ends: so it ends with its parent, even if the parent
+/// is killed.
 pub(crate) async fn serve() -> Result<(), Failure> {
     let what = "serving the echo";
     let listener = TcpListener::bind("127.0.0.1:0").await;
@@ -42,7 +42,7 @@ pub(crate) async fn serve() -> Result<(), Failure> {
     }
 }
 
-/// The settings of `tessera_server::serve`, kept in step by hand: it has no reason to publish them.
+/// The settings of `tessera_server::serve`. They are copied by hand, because that crate has no reason to publish them.
 fn server() -> Server {
     Server::builder()
         .max_concurrent_streams(1024)
@@ -55,7 +55,7 @@ fn server() -> Server {
 }
 
 async fn stdin_ended() {
-    // An error comes to the same.
+    // An error has the same effect.
     let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
 }
 
@@ -70,7 +70,7 @@ impl Echo {
     }
 
     fn broadcast(&self, request: &Parcel) -> Response<Parcel> {
-        // That nobody listens is no concern.
+        // It does not matter if there is no subscriber.
         let _ = self.events.send(Parcel::padded(request.event_padding));
         Self::echo(request)
     }

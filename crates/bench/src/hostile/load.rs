@@ -5,7 +5,7 @@ use tokio::io::AsyncReadExt;
 use super::{Way, neighbour, strangers};
 use crate::{arguments::HostileLoad, failure::Failure};
 
-/// Makes the load, and says so by a line of JSON once it is there.
+/// Makes the load, and prints a line of JSON once it is there.
 pub(crate) async fn run(arguments: &HostileLoad) -> Result<(), Failure> {
     let load = async {
         match arguments.way {
@@ -13,7 +13,7 @@ pub(crate) async fn run(arguments: &HostileLoad) -> Result<(), Failure> {
             way => neighbour::call(way, arguments).await,
         }
     };
-    // Whoever started this holds its input open.
+    // The parent process holds its input open.
     let ended = async { tokio::io::stdin().read(&mut [0]).await };
     tokio::select! {
         outcome = load => outcome,
@@ -21,7 +21,7 @@ pub(crate) async fn run(arguments: &HostileLoad) -> Result<(), Failure> {
     }
 }
 
-/// The load is there.
+/// Reports that the load is there.
 pub(super) fn announce() {
     println!("{{}}");
 }

@@ -1,4 +1,4 @@
-//! A neighbour with a valid API key, and bad intent.
+//! A neighbour with a valid API key that attacks.
 
 use std::time::Duration;
 
@@ -19,28 +19,28 @@ use tonic::{
 use super::{Way, load::announce};
 use crate::{arguments::HostileLoad, failure::Failure, stage::Authorization};
 
-/// Connections, and calls at once on each.
+/// The number of connections, and of calls at once on each.
 const CONNECTIONS: usize = 16;
 const CALLS: usize = 32;
-/// Sessions of its own, where the way needs some.
+/// The neighbour's sessions, if the way needs some.
 const SESSIONS: usize = 5000;
-/// What every way waits after a refusal, so that the load is more than refusals.
+/// The pause of every way after a refusal, so that the load is more than refusals.
 const PAUSE: Duration = Duration::from_millis(5);
 
 const CLIENT: &str = "client:dev";
 
-/// What the neighbour calls with.
+/// The data for the neighbour's calls.
 #[derive(Clone)]
 struct Neighbour {
     channel: Channel,
     authorization: Authorization,
-    /// A token of its own with a wrong signature.
+    /// One of its tokens, with a wrong signature.
     forged: String,
-    /// A place of the log that a subscriber will never acknowledge.
+    /// A position of the log that a subscriber will never acknowledge.
     cursor: String,
 }
 
-/// Calls in the given way, over and over.
+/// Calls in the given way, again and again.
 pub(super) async fn call(way: Way, arguments: &HostileLoad) -> Result<(), Failure> {
     let endpoint = Endpoint::from_shared(arguments.url.clone());
     let endpoint = endpoint.map_err(|error| Failure::at("connecting", error))?;
@@ -210,7 +210,7 @@ impl Neighbour {
         answer.into_inner().message().await.map(drop)
     }
 
-    /// Begins a required watch that acknowledges nothing, and gives a place that it is waited for at.
+    /// Begins a required watch that acknowledges nothing, and returns a position that it will never reach.
     async fn wait_for_nobody(&self) -> Result<String, Status> {
         let start = WatchStart {
             from: Some(From::Latest(true)),

@@ -12,10 +12,10 @@ use crate::failure::Failure;
 
 const REQUESTS: usize = 10_000;
 const CONNECTIONS: usize = 100;
-/// How often one of the connections begins a request anew, of those that were ended, in a second.
+/// How often per second one of the connections begins a new request for those that were ended.
 const BEGUN_ANEW_PER_SECOND: u64 = 20;
 
-/// All services: paths with the longest message that each takes.
+/// All services: paths with the longest message of each.
 const PATHS: [(&str, u32); 9] = [
     ("/tessera.v1.PolicyService/Plan", 1_100_000),
     ("/tessera.v1.TokenService/IntrospectMany", 500_000),
@@ -28,7 +28,7 @@ const PATHS: [(&str, u32); 9] = [
     ("/oauth2/token", 60_000),
 ];
 
-/// Keeps as many requests unfinished as the server lets it.
+/// Keeps as many requests unfinished as the server allows.
 pub(super) async fn leave_unfinished(url: &str) -> Result<(), Failure> {
     let address = url.trim_start_matches("http://").to_owned();
     let begun = Arc::new(Semaphore::new(0));
@@ -43,12 +43,12 @@ pub(super) async fn leave_unfinished(url: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One connection with its share of the requests; made again when it is ended.
+/// One connection with its share of the requests; it is made again when it ends.
 async fn connection(address: String, begun: Arc<Semaphore>) {
     loop {
-        // It was refused or ended: that is what the server is to do.
+        // It was refused or ended, as the server should do.
         let _ = requests(&address, &begun).await;
-        // What could not be begun was tried all the same.
+        // A request that could not be begun counts as tried.
         begun.add_permits(1);
         sleep(Duration::from_millis(1000 / BEGUN_ANEW_PER_SECOND)).await;
     }
@@ -90,12 +90,12 @@ fn begin(
     Ok(sender.send_request(request.body(())?, false)?)
 }
 
-/// Sends all of a message but its last byte, as far as the server takes it, and then nothing.
+/// Sends all of a message except its last byte, as far as the server accepts it, and then nothing.
 async fn keep_unfinished(answer: ResponseFuture, mut body: h2::SendStream<Bytes>, length: u32) {
     let mut message = vec![0];
     message.extend(length.to_be_bytes());
     message.resize(4 + length as usize, b'x');
-    // What the windows do not let through stays here.
+    // What the windows do not allow stays here.
     let _ = body.send_data(message.into(), false);
     let _ = answer.await;
 }
