@@ -1,11 +1,11 @@
 """The SDK of Tessera, for services.
 
-- `Client`: typed calls, each with a deadline, retried only where a retry is safe.
+- `Client`: typed calls, each with a deadline, retried only if a retry is safe.
 - `TokenSource`: an access token that is always valid, from an API key.
 - `Verifier`: verifies access tokens without a call, and knows how stale its knowledge of revocations may be.
 - `tessera.grpc_hooks`, `tessera.grpc_aio`, `tessera.asgi`, `tessera.fastapi`: verifying in servers, and gRPC clients.
 - `tessera.httpx`, `tessera.requests`: calling services over HTTP.
-- `tessera.v1`: the messages of the wire.
+- `tessera.v1`: the messages on the wire.
 """
 
 from tessera.calls import Client, ClientOptions

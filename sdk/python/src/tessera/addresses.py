@@ -1,9 +1,9 @@
 """The addresses of an authority's nodes, and which of them is next.
 
-gRPC can choose among several addresses too (`ipv4:a,b` with `pick_first` or `round_robin`), but it takes no names there,
-knows one name for the certificates of all, and leaves an address only where no connection can be made. A node that answers
-UNAVAILABLE has to be left as well, and so has one that is frozen; a stream has to know where it is, to say so. So each
-address has a channel of its own, and what is here chooses among them, for verifiers and for calls.
+gRPC can choose among several addresses too (`ipv4:a,b` with `pick_first` or `round_robin`). But it accepts no names
+there, uses one name for the certificates of all addresses, and leaves an address only if no connection can be made. A
+client must also leave a node that answers UNAVAILABLE, or that is frozen, and a stream must know its address to report
+it. So each address has a separate channel, and this module chooses among them, for verifiers and for calls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from tessera.errors import ConfigurationError
 
-#: More are a mistake: an authority has a handful of nodes.
+#: More are a mistake: an authority has only a few nodes.
 _ADDRESSES_MAX = 16
 _EXAMPLE = "https://auth.example.org:7600"
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\[\]:\\]+")
@@ -22,21 +22,22 @@ _PORT_MAX = 65535
 
 
 class Addresses:
-    """The addresses of one authority, in the order in which they are tried: by chance, unless `in_order`. So many clients
-    spread over the nodes, and over those that are left when one is gone. All that is made of one connection shares which one
-    is preferred, so that what one finds out spares the others an attempt."""
+    """The addresses of one authority, in the order in which they are tried: random, unless `in_order`. So many clients
+    spread over the nodes, and over the remaining nodes if one is lost. All objects of one connection share the
+    preferred address, so that a failure that one of them finds saves the others an attempt."""
 
     def __init__(self, address: str | Iterable[str], in_order: bool = False) -> None:
         given: dict[str, str] = {}
         for one in _listed(address):
-            # How they are written aside.
+            # Duplicates with another spelling are left out.
             given.setdefault(one.rstrip("/").lower(), one)
         self.given = tuple(given.values())
         _check(self.given)
         #: In the order in which they are tried.
         self.tried = self.given if in_order else tuple(random.sample(self.given, len(self.given)))
         self._in_order = in_order
-        # Threads change it without a lock, which a fork could leave locked: at worst an address is tried in vain.
+        # Threads change it without a lock, which a fork could leave locked: at worst an address is tried without
+        # success.
         self._preferred = 0
 
     def __str__(self) -> str:
@@ -47,46 +48,46 @@ class Addresses:
 
     @property
     def scheme(self) -> str:
-        """That of all of them."""
+        """The scheme of all addresses."""
         return split(self.given[0])[0]
 
     @property
     def preferred(self) -> int:
-        """The place of the address that worked last."""
+        """The index of the address that worked last."""
         return self._preferred
 
     def leave(self, at: int) -> None:
-        """The address at this place did not work: others need not try it first."""
-        # Where another one is preferred already, somebody was faster.
+        """The address at this index failed: others need not try it first."""
+        # If another one is preferred already, another thread was faster.
         if self._preferred == at:
             self._preferred = self.after(at)
 
     def prefer(self, at: int) -> None:
-        """The address at this place works."""
+        """The address at this index works."""
         self._preferred = at
 
     def after(self, at: int) -> int:
-        """The next place."""
+        """The next index."""
         return (at + 1) % len(self.tried)
 
     def resume_in_child(self) -> None:
-        """After a fork: what was forked spreads over the nodes, too."""
+        """After a fork: child processes spread over the nodes, too."""
         if not self._in_order:
             self._preferred = random.randrange(len(self.tried))
 
 
 class Round:
-    """A way around the addresses of who looks for one that works; it begins at the one that worked last."""
+    """One search for an address that works; it begins at the address that worked last."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
-        #: At which place it is.
+        #: The current index.
         self.at = addresses.preferred
         self._failed = 0
 
     @property
     def address(self) -> str:
-        """The address that it is at."""
+        """The current address."""
         return self._addresses.tried[self.at]
 
     @property
@@ -96,19 +97,19 @@ class Round:
 
     @property
     def is_at_last(self) -> bool:
-        """Whether no address is left in this round but the one that it is at."""
+        """Whether the current address is the last one of this round."""
         return (self._failed + 1) % len(self._addresses) == 0
 
     def leave(self) -> bool:
-        """Goes on to the next address, because this one failed. Whether each has failed once more, so that it is time
-        to wait."""
+        """Moves to the next address, because this one failed. Returns whether each address has failed once more, so
+        that it is time to wait."""
         self._addresses.leave(self.at)
         self.at = self._addresses.after(self.at)
         self._failed += 1
         return self._failed % len(self._addresses) == 0
 
     def worked(self) -> bool:
-        """The address that it is at works. Whether one had failed before."""
+        """The current address works. Returns whether one had failed before."""
         had_failed = self._failed > 0
         self._failed = 0
         if had_failed:
@@ -117,15 +118,15 @@ class Round:
 
 
 def split(address: str) -> tuple[str, str]:
-    """The scheme of an address, and what gRPC connects to."""
+    """The scheme of an address, and the target for gRPC."""
     scheme, _, target = address.partition("://")
     scheme, target = scheme.lower(), target.rstrip("/")
-    # Where there is no port, gRPC takes that of https.
+    # Without a port, gRPC uses that of https.
     return scheme, target if scheme == "https" or re.search(r":[0-9]+$", target) else f"{target}:80"
 
 
 def _listed(address: str | Iterable[str]) -> list[str]:
-    """Each address for itself."""
+    """Each address separately."""
     texts = [address] if isinstance(address, str) else address
     if isinstance(texts, bytes) or not isinstance(texts, Iterable):
         raise ConfigurationError(f"no address: name at least one, such as {_EXAMPLE}, not {texts!r}")

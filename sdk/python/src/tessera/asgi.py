@@ -29,16 +29,16 @@ _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
 
 
 def claims_of(scope: Scope) -> Claims:
-    """The claims of the token that the request came with, in an application behind the middleware."""
+    """The claims of the request's token, in an application behind the middleware."""
     claims: Claims = scope[_CLAIMS]
     return claims
 
 
 class TokenMiddleware:
-    """Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale.
+    """Admits requests with a valid token. Others get 401, 403 without the scope, or 503 when stale.
 
-    `require` says what a request needs: the same for all, or a function of its ASGI scope. Where the function answers
-    None, the request needs no token.
+    `require` is the requirement of a request: the same for all, or a function of its ASGI scope. If the function
+    returns None, the request needs no token.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def _by_request(require: Require | Callable[[Scope], Require | None]) -> Callabl
 
 
 def _complete(require: Require | None) -> Require | None:
-    """Refuses a requirement whose parameters nothing fills in."""
+    """Refuses a requirement whose parameters have no source."""
     if require is not None and require.missing:
         raise ConfigurationError(
             f"{require.scope!r} has parameters of the path: say Require({require.scope!r}, path='/…/{{{require.missing}}}')"
@@ -88,7 +88,7 @@ def _complete(require: Require | None) -> Require | None:
 
 
 async def admit(verifier: Verifier, headers: Sequence[str], require: Require) -> Claims | Refusal:
-    """The claims of the token in these `authorization` headers, or why it does not do."""
+    """The claims of the token in these `authorization` headers, or why it is refused."""
     token = token_of(headers)
     if isinstance(token, Refusal):
         return token
@@ -97,7 +97,7 @@ async def admit(verifier: Verifier, headers: Sequence[str], require: Require) ->
 
 
 def raw_path(scope: Scope) -> str:
-    """The path as it was sent. Where the server does not say it, the application does not see it either."""
+    """The path as it was sent. If the server does not provide it, the application does not see it either."""
     raw = scope.get("raw_path")
     return quote(scope["path"]) if raw is None else raw.decode("latin-1")
 

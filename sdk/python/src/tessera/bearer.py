@@ -11,7 +11,7 @@ from tessera.refusal import Refusal
 def token_of(headers: Sequence[str]) -> str | Refusal:
     """The one bearer token in the `authorization` headers of a request."""
     if len(headers) > 1:
-        # Which of them another reader of this request would take, nobody knows.
+        # It is not known which of them another reader of this request would use.
         return refusal.no_good_token("more than one authorization header")
     scheme, _, token = (headers[0] if headers else "").partition(" ")
     if scheme.lower() != "bearer":

@@ -1,4 +1,4 @@
-"""Typed calls, each with a deadline, retried only where a retry is safe."""
+"""Typed calls, each with a deadline, retried only if a retry is safe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tessera.v1.token_service_pb2_grpc import TokenServiceStub
 
 _log = logging.getLogger("tessera")
 _KEYS_PAGE = 500
-#: More pages than any realm has: a server that never ends its list is not followed for ever.
+#: More pages than any realm has: a list of a server that never ends is not followed forever.
 _KEY_PAGES_MAX = 100
 
 Request = TypeVar("Request")
@@ -48,7 +48,7 @@ class ClientOptions:
 
 @dataclass(frozen=True)
 class Answered(Generic[Answer]):
-    """An answer, with when its request was sent, on the monotonic clock."""
+    """An answer, and when its request was sent, on the monotonic clock."""
 
     answer: Answer
     sent_at: float
@@ -66,12 +66,12 @@ class _Services:
 
 class _Channels:
     """The services at each address of an authority, on channels that are made when they are needed, closed before each
-    fork, and made anew after it: neither process can use one from before."""
+    fork, and made again after it: neither process can use a channel from before."""
 
     def __init__(self, connection: Connection, deadline: float) -> None:
         self._connection = connection
         count = len(connection.addresses)
-        # Where there are several addresses, one that can't be reached leaves a call the time to try the others.
+        # With several addresses, one that can't be reached leaves a call the time to try the others.
         self._connect_timeout = CONNECT_TIMEOUT if count == 1 else min(CONNECT_TIMEOUT, deadline / (count + 1))
         self._condition = threading.Condition()
         # Guarded by the condition.
@@ -79,12 +79,12 @@ class _Channels:
         self._users = 0
         self._is_paused = False
         self.is_closed = False
-        #: How many forks there were.
+        #: The number of forks.
         self.forks = 0
 
     @contextmanager
     def services(self, address: str) -> Iterator[_Services]:
-        """The services at an address, for one call; waits while a fork is under way."""
+        """The services at an address, for one call; waits during a fork."""
         with self._condition:
             self._condition.wait_for(lambda: not self._is_paused)
             if self.is_closed:
@@ -101,7 +101,7 @@ class _Channels:
                 self._condition.notify_all()
 
     def close(self) -> None:
-        """Closes the channels; calls that are under way end."""
+        """Closes the channels; calls in progress end."""
         with self._condition:
             self.is_closed = True
         self._close_channels()
@@ -133,13 +133,13 @@ class _Channels:
 
 
 class Client:
-    """Calls an authority. Threads share it, and so do a process and what it forks.
+    """Calls an authority. Threads share it, and so do a process and its children after a fork.
 
-    UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
-    authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once
-    until each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the
-    attempt before it failed; where nobody answered, the next call begins at another address. Where the deadline leaves no
-    time for a retry, the call ends at once with the last failure. Every call raises `CallError`.
+    UNAVAILABLE and ABORTED are retried with backoff until the deadline, and at least after the wait that the authority
+    asks for; other errors are not retried. With several addresses, UNAVAILABLE is retried at the next one, at once
+    until each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how
+    the previous attempt failed; if there was no answer, the next call begins at another address. If the deadline leaves
+    no time for a retry, the call ends at once with the last failure. Every call raises `CallError`.
     """
 
     def __init__(self, connection: Connection, options: ClientOptions = ClientOptions()) -> None:
@@ -150,8 +150,8 @@ class Client:
         forking.start(self._channels)
 
     def issue(self, request: tokens_pb.IssueRequest) -> tokens_pb.IssueResponse:
-        """Starts a session. Without a `request_id` it gets a random one, so that a retry whose first
-        answer was lost gives the same session."""
+        """Starts a session. Without a `request_id` it gets a random one, so that a retry gives the same session if the
+        first answer was lost."""
         return self.issue_timed(request).answer
 
     def refresh(self, request: tokens_pb.RefreshRequest) -> tokens_pb.RefreshResponse:
@@ -159,7 +159,7 @@ class Client:
         return self.refresh_timed(request).answer
 
     def introspect(self, request: tokens_pb.IntrospectRequest) -> tokens_pb.IntrospectResponse:
-        """Asks what a token says, and whether it is active; an inactive token is no error."""
+        """Returns what a token says, and whether it is active; an inactive token is not an error."""
         answered: Answered[tokens_pb.IntrospectResponse] = self._retried(lambda services: services.tokens.Introspect, request)
         return answered.answer
 
@@ -169,7 +169,7 @@ class Client:
         return answered.answer
 
     def await_propagation(self, cursor: str) -> revocations_pb.AwaitPropagationResponse:
-        """Answers when every required subscriber has the place of `cursor`, or refuses by itself."""
+        """Answers when every required subscriber has the position of `cursor`, or refuses by itself."""
         request = revocations_pb.AwaitPropagationRequest(cursor=cursor)
         answered: Answered[revocations_pb.AwaitPropagationResponse] = self._retried(
             lambda services: services.revocations.AwaitPropagation, request
@@ -192,7 +192,7 @@ class Client:
         self._channels.close()
 
     def issue_timed(self, request: tokens_pb.IssueRequest) -> Answered[tokens_pb.IssueResponse]:
-        """As `issue`, with when the request was sent."""
+        """As `issue`, with the time at which the request was sent."""
         if not request.request_id:
             named = tokens_pb.IssueRequest(request_id=str(uuid.uuid4()))
             named.MergeFrom(request)
@@ -200,7 +200,7 @@ class Client:
         return self._retried(lambda services: services.tokens.Issue, request)
 
     def refresh_timed(self, request: tokens_pb.RefreshRequest) -> Answered[tokens_pb.RefreshResponse]:
-        """As `refresh`, with when the request was sent."""
+        """As `refresh`, with the time at which the request was sent."""
         return self._retried(lambda services: services.tokens.Refresh, request)
 
     def _retried(self, method: Callable[[_Services], Callable[..., Answer]], request: Request) -> Answered[Answer]:
@@ -220,7 +220,7 @@ class Client:
             except grpc.RpcError as error:
                 failure = call_error(error)
             except ValueError:
-                # The channel was closed between the two.
+                # The channel was closed in between.
                 if self._channels.forks == forks:
                     raise ClosedError("the client is closed") from None
                 continue
@@ -243,11 +243,11 @@ class Client:
             time.sleep(wait)
 
     def _is_time_to_wait(self, failure: CallError, round: Round) -> bool:
-        """Goes on to the next address where that may help. Whether the next attempt is to wait."""
+        """Moves to the next address if that may help. Returns whether to wait before the next attempt."""
         if failure.is_deadline and failure.reason is None:
-            # Nobody was there: it may be frozen. The next call begins elsewhere.
+            # There was no answer: the node may be frozen. The next call begins elsewhere.
             self._connection.addresses.leave(round.at)
-        # What else is retried is nothing that another node would answer otherwise.
+        # For other retried errors, another node would answer the same.
         return failure.code is not grpc.StatusCode.UNAVAILABLE or round.leave()
 
     def _explained(self, failure: CallError, address: str) -> CallError:
@@ -272,5 +272,5 @@ def all_keys(
 
 
 def protocol_error(message: str) -> CallError:
-    """The authority answered what it may not answer."""
+    """The authority's answer is not valid."""
     return PassingError(grpc.StatusCode.INTERNAL, None, message)

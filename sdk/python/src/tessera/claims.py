@@ -1,4 +1,4 @@
-"""What an access token says."""
+"""The content of an access token."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Claims:
 
 
 def decode(payload: bytes) -> Claims | None:
-    """The claims in a payload; None where anything in it is not exactly right."""
+    """The claims in a payload; None if anything in it is not exactly right."""
     try:
         wire = json.loads(payload.decode("utf-8"), object_pairs_hook=_unique)
         return _claims(wire) if _has_the_form(wire) else None
@@ -94,7 +94,7 @@ def _claims(wire: dict[str, Any]) -> Claims:
 
 
 def canonical_uuid(text: str) -> str:
-    """The text, where it is a UUID written as everywhere: then equal ids are equal texts."""
+    """The text, if it is a UUID in its usual form: then equal ids are equal texts."""
     if str(uuid.UUID(text)) != text:
         raise ValueError("a UUID of another form")
     return text

@@ -1,4 +1,4 @@
-"""Where the authority is, and with which API key to call it."""
+"""The address of the authority, and the API key for calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Channels share connections otherwise, and one that stalled would stall the next channel too.
+    # Channels share connections otherwise, and a stalled one would stall the next channel too.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
@@ -39,7 +39,7 @@ def _is_this_machine(target: str) -> bool:
 
 
 def _api_key(given: object) -> str:
-    """An API key, without what is around it in a file. The error has nothing of it."""
+    """An API key, without the whitespace around it in a file. The error contains nothing of it."""
     if given is None:
         raise ConfigurationError(_NO_KEY)
     if not isinstance(given, str):
@@ -56,15 +56,15 @@ def _api_key(given: object) -> str:
 
 @dataclass(frozen=True)
 class Connection:
-    """The address of an authority (`https://…`, or `http://…` without encryption), and the API key to call it with.
+    """The address of an authority (`https://…`, or `http://…` without encryption), and the API key for calls.
 
-    Several addresses are those of its nodes, 16 at most: a list of them, or a text with commas between them. A verifier
-    follows one, and calls go to one; when that does not answer, can't be reached or says UNAVAILABLE, they go on at the next.
-    They are tried in an order by chance, so that many clients spread over the nodes, or `in_order`: where one is near. All
-    that is made of a connection shares which address worked last.
+    Several addresses are those of its nodes, at most 16: a list of them, or a text with commas between them. A verifier
+    follows one, and calls go to one. If that does not answer, can't be reached or answers UNAVAILABLE, they continue at
+    the next. Addresses are tried in a random order, so that many clients spread over the nodes, or `in_order`: if one
+    of them is near. All objects of a connection share which address worked last.
 
-    An `https://` address is trusted by what this system trusts, or by `certificate_authority` instead. Where the
-    authority wants a certificate of its clients, `client_certificate` and `client_key` are it. All are PEM, as bytes or as
+    An `https://` address is verified with the roots of this system, or with `certificate_authority` instead. If the
+    authority requires a client certificate, it is `client_certificate` with `client_key`. All are PEM, as bytes or as
     text."""
 
     address: str | Sequence[str]
@@ -77,7 +77,7 @@ class Connection:
     _pems: tls.Pems = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # As in any frozen class.
+        # As is usual in a frozen class.
         object.__setattr__(self, "addresses", Addresses(self.address, self.in_order))
         object.__setattr__(self, "api_key", _api_key(self.api_key))
         pems = tls.Pems(
@@ -103,7 +103,7 @@ class Connection:
             raise ConfigurationError(f"`{self.addresses}` has no encryption, so certificates are of no use: use https://")
 
     def channel(self, address: str | None = None, connect_timeout: float = CONNECT_TIMEOUT) -> grpc.Channel:
-        """A new connection to one of the addresses (None: the first that is tried), made when it is needed."""
+        """A new connection to one of the addresses (None: the first in the order), made when it is needed."""
         scheme, target = split(address or self.addresses.tried[0])
         options = [*_OPTIONS, ("grpc.min_reconnect_backoff_ms", round(connect_timeout * 1000))]
         if scheme == "http":
@@ -121,8 +121,8 @@ class Connection:
         return (("authorization", f"Bearer {self.api_key}"),)
 
     def diagnosis(self, address: str) -> str | None:
-        """Why an address can't be connected to, in words for those who run the service; None where it is not clear.
-        It connects once more, and takes a second at most for each step."""
+        """Why connecting to an address fails, in words for operators; None if it is not clear. It connects once more,
+        and takes a second at most for each step."""
         scheme, target = split(address)
         url = urlsplit(f"//{target}")
         host, port = url.hostname or "", url.port or (443 if scheme == "https" else 80)

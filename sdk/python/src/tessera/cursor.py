@@ -1,4 +1,4 @@
-"""Places in the revocation log."""
+"""Positions in the revocation log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LENGTHS = (25, 57)
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place, as far as a verifier needs to know it."""
+    """A position, as far as a verifier needs it."""
 
     log: bytes
     sequence: int
 
 
 def parse(text: str) -> Cursor:
-    """What a cursor of the authority says. Raises `ConfigurationError` where it is none."""
+    """The content of a cursor of the authority. Raises `ConfigurationError` if it is not a cursor."""
     body = (paseto.decode(text) or b"")[:-_TAG_LENGTH]
     if len(body) not in _LENGTHS or body[0] != _VERSION:
         raise ConfigurationError("not a cursor: pass one on exactly as the authority gave it")

@@ -1,4 +1,4 @@
-"""Why a service can't reach its authority, of which gRPC mostly says no more than that."""
+"""Why a service can't reach its authority; gRPC mostly gives no reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def of_plaintext(host: str, port: int) -> str | None:
 
 
 def of_tls(host: str, port: int, roots: bytes | None, client: tuple[str, str] | None) -> str | None:
-    """Why `https://` does not work. `client` is the files of a client certificate and its key."""
+    """Why `https://` does not work. `client` has the files of a client certificate and its key."""
     try:
         context = ssl.create_default_context(cadata=roots.decode() if roots else None)
         context.set_alpn_protocols(["h2"])
@@ -37,8 +37,8 @@ def of_tls(host: str, port: int, roots: bytes | None, client: tuple[str, str] | 
         ):
             if encrypted.selected_alpn_protocol() != "h2":
                 return "the port speaks TLS, but not HTTP/2"
-            # With TLS 1.3 a server refuses a client certificate after the handshake of its client is complete; one that
-            # does not begins with its settings.
+            # With TLS 1.3 a server refuses a client certificate after the client's handshake is complete; a server that
+            # does not refuse it sends its settings first.
             encrypted.recv(1)
     except ssl.SSLCertVerificationError as error:
         return f"the server's certificate is not accepted: {error.verify_message}"

@@ -1,4 +1,4 @@
-"""Why a call failed, and what its caller can do about it."""
+"""Why a call failed, and what its caller can do."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PASSING = {
     grpc.StatusCode.DATA_LOSS,
 }
 _RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}
-#: How gRPC begins to say that there is no connection.
+#: How messages of gRPC begin if there is no connection.
 _NOT_CONNECTED = ("failed to connect", "connections to all backends failing", "Socket closed", "recvmsg:", "Stream removed")
-#: What gRPC makes of the statuses of an HTTP server that knows nothing of gRPC, and how it says that the server has not
-#: even HTTP/2.
+#: How gRPC maps the statuses of an HTTP server without gRPC, and its messages if the server does not even support
+#: HTTP/2.
 _OTHER_SERVER = {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 _NOT_HTTP2 = ("Failed parsing HTTP/2", "http1.x server")
-#: The log has another place to begin at; this is not the fault of who asks.
+#: The stream must begin at another position of the log; this is not an error of the caller.
 _ANOTHER_PLACE = ("CURSOR_EXPIRED", "CURSOR_INVALID")
 
 
@@ -37,7 +37,7 @@ class TesseraError(Exception):
 
 
 class ConfigurationError(TesseraError):
-    """An option that can't be right."""
+    """An invalid option."""
 
 
 class ClosedError(TesseraError):
@@ -49,7 +49,7 @@ class NotReadyError(TesseraError):
 
     def __init__(self, problem: str, is_permanent: bool) -> None:
         super().__init__(problem, is_permanent)
-        #: Why.
+        #: The reason.
         self.problem = problem
         #: Whether waiting does not help: the API key, the policy or the options are wrong.
         self.is_permanent = is_permanent
@@ -60,11 +60,11 @@ class NotReadyError(TesseraError):
 
 class OtherLogError(TesseraError):
     """A cursor is of another revocation log than the one that a verifier follows: of another authority, or of this one
-    before its data was set up anew."""
+    before its data was recreated."""
 
 
 class CallError(TesseraError):
-    """A call failed. What can be done about it is in the subclass."""
+    """A call failed. The subclass says what the caller can do."""
 
     def __init__(
         self, code: grpc.StatusCode, reason: str | None, message: str, retry_after: float | None = None
@@ -81,7 +81,7 @@ class CallError(TesseraError):
         return f"{self.reason or self.code.name}: {self.message}"
 
     def explained(self, address: str, diagnosis: Callable[[], str | None]) -> CallError:
-        """This error at an address, with a diagnosis where no Tessera was reached, of which gRPC says little."""
+        """This error at an address, with a diagnosis if no Tessera was reached, since gRPC gives little information."""
         if self.reason is not None:
             return self
         why = self._diagnosed(diagnosis) or self._other_server(address)
@@ -93,12 +93,12 @@ class CallError(TesseraError):
         try:
             return diagnosis()
         except Exception as failure:
-            # It is a help for the error, and must not take its place.
+            # The diagnosis only supplements the error, and must not replace it.
             _log.debug("no diagnosis of %s: %r", self, failure)
             return None
 
     def _other_server(self, address: str) -> str | None:
-        # With UNAVAILABLE, a status of HTTP is that of a proxy before an authority that is away.
+        # With UNAVAILABLE, a status of HTTP comes from a proxy before an authority that is unavailable.
         has_status = self.code in _OTHER_SERVER and "http2 header with status: " in self.message
         if has_status or any(text in self.message for text in _NOT_HTTP2):
             return f"no Tessera answers at {address}: is this the admin socket, or another HTTP server?"
@@ -107,13 +107,13 @@ class CallError(TesseraError):
         return None
 
     def at(self, address: str) -> CallError:
-        """This error, with the address where it was, which an answer of the authority does not need."""
+        """This error, with its address; an answer of the authority does not need it."""
         if self.reason is not None or self.code is not grpc.StatusCode.UNAVAILABLE:
             return self
         return type(self)(self.code, None, f"{address}: {self.message}", self.retry_after)
 
     def cut_off(self, before: CallError | None) -> CallError:
-        """This error of an attempt that a deadline cut off, with how the attempt before failed."""
+        """This error of an attempt that a deadline cut off, with the failure of the previous attempt."""
         message = self.message
         if self.reason is None:
             message = "the deadline passed; the call may still have its effect"
@@ -128,7 +128,7 @@ class CallError(TesseraError):
 
     @property
     def asks_for_another_place(self) -> bool:
-        """Whether the revocation log can't be followed from the cursor that was given."""
+        """Whether the revocation log can't be followed from the given cursor."""
         return self.reason in _ANOTHER_PLACE
 
     @property
@@ -138,7 +138,7 @@ class CallError(TesseraError):
 
 
 class PassingError(CallError):
-    """It may pass by itself: try the same again later."""
+    """It may be temporary: try the same again later."""
 
 
 class PermanentError(CallError):
@@ -151,7 +151,7 @@ class SignInError(PermanentError):
 
 def call_error(error: grpc.RpcError) -> CallError:
     """The error of a call that gRPC raised."""
-    # Every error that a call raises is that call too, which gRPC's types don't say.
+    # Every error that a call raises is also that call, which gRPC's types don't express.
     call: Any = error
     code: grpc.StatusCode = call.code()
     reason, retry_after = _details(call)
@@ -169,7 +169,7 @@ def _details(call: Any) -> tuple[str | None, float | None]:
     try:
         status = rpc_status.from_call(call)
     except ValueError:
-        # Details of another status: whoever sent them, they say nothing about this one.
+        # Details of another status: they say nothing about this one.
         return None, None
     reason, retry_after = None, None
     for detail in status.details if status else ():

@@ -23,8 +23,8 @@ from tessera.verifier import Verifier
 
 
 class Protect:
-    """Makes dependencies: `Depends(requires("videos:read"))` is the claims of a good token with that scope,
-    `Depends(requires(None))` those of any good token. A scope may have parameters of the route:
+    """Makes dependencies: `Depends(requires("videos:read"))` returns the claims of a valid token with that scope,
+    `Depends(requires(None))` those of any valid token. A scope may have parameters of the route:
     `Depends(requires("videos/{id}:play"))` in `@app.get("/videos/{id}/play")`."""
 
     def __init__(self, verifier: Verifier, mode: Mode = FailClosed()) -> None:
@@ -58,7 +58,7 @@ class Bearer(HTTPBearer):
         require = self._require
         if self._has_parameters:
             try:
-                # As the route has them: what the function of the route gets is what the token is asked for.
+                # With the values of the route: the token is checked for exactly what the route's function gets.
                 require = replace(require, scope=fill(require.scope or "", connection.path_params))
             except PathError as error:
                 return refusal.unclear(str(error))

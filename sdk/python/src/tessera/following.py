@@ -1,4 +1,4 @@
-"""What a verifier keeps from one stream of revocations to the next, and where that is opened."""
+"""What a verifier keeps from one stream of revocations to the next, and the address of the next stream."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _BACKOFF_MAX = 5.0
 
 
 class End(Exception):
-    """Why a session ended, in words for a log. The next one goes on where this one was, or `starts_again`
-    with a snapshot; what is known stays in force until that is complete. Where it `is_permanent`, waiting does not
+    """Why a session ended, in words for a log. The next one continues at the same position, or `starts_again` with a
+    snapshot; the current knowledge stays in force until that is complete. If it `is_permanent`, waiting does not
     help."""
 
     def __init__(self, problem: str, starts_again: bool = False, is_permanent: bool = False) -> None:
@@ -30,13 +30,13 @@ class End(Exception):
         self.problem = problem
         self.starts_again = starts_again
         self.is_permanent = is_permanent
-        #: The authority does not have the place that was asked for: the address is good.
+        #: The authority does not have the requested position: the address is good.
         self.is_about_place = False
 
     @classmethod
     def of(cls, failure: CallError, what: str = "") -> End:
-        """The end by a call that failed. Also after SLOW_CONSUMER and DRAINING, what was applied last is where to go
-        on."""
+        """The end by a failed call. Also after SLOW_CONSUMER and DRAINING, the next session continues after the last
+        applied message."""
         is_permanent = isinstance(failure, PermanentError) and not failure.asks_for_another_place
         end = cls(f"{what}{failure}", failure.asks_for_another_place, is_permanent)
         end.is_about_place = failure.asks_for_another_place
@@ -51,9 +51,9 @@ class Following:
     connection: Connection
     subscriber: str
     required: bool
-    #: The cursor of the last thing applied; None: a snapshot is needed.
+    #: The cursor of the last message that was applied; None: a snapshot is needed.
     place: str | None = None
-    #: The key set that the keys were read for; None: they may have changed.
+    #: The key set that the keys were read for; None: it may have changed.
     key_set: str | None = None
     keys_read_at: float | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(_BACKOFF, _BACKOFF_MAX))
@@ -61,7 +61,7 @@ class Following:
         default_factory=lambda: ProblemLog("following the revocations was interrupted", "the revocations are followed")
     )
 
-    #: Which address was left, and why, until another one is known to last.
+    #: The address that was left, and why, until another one works for long enough.
     left: tuple[str, str] | None = None
     round: Round = field(init=False)
 
@@ -83,25 +83,26 @@ class Following:
         return self.view.options.bound / 4
 
     def patience(self, has_answered: bool) -> float:
-        """How long nothing may come from an address. Where it is the only one, or each was tried, up to the bound: then what
-        is known is stale anyway. Else so short that each of the others can be tried within the bound: half of it for the one
-        that is followed, and the rest for all others."""
+        """How long an address may be silent. If it is the only one, or each was tried, up to the bound: then the
+        knowledge is stale anyway. Otherwise, short enough that each of the others can be tried within the bound: half
+        of the bound for the address that is followed, and the rest for all others."""
         count, longest = len(self.connection.addresses), self.view.options.bound
         if count > 1 and not self.round.is_over:
             longest /= 2 if has_answered else 2 * (count - 1)
-        # Less is a machine that is busy.
+        # A shorter time would fail on a busy machine.
         return max(longest, 0.2)
 
     def explained(self, failure: CallError) -> CallError:
-        """The failure of a stream, with why the address can't be connected to."""
+        """The failure of a stream, with the reason that the address can't be connected to."""
         address = self.round.address
-        # Not while another one is left to try, for it takes time.
+        # Not while another one is left to try, since it takes time.
         is_last = self.round.is_at_last
         return failure.explained(address, lambda: self.connection.diagnosis(address) if is_last else None)
 
     def answered(self, age: float) -> None:
-        """A ping was answered, on a stream of this age. A young one counts for nothing yet: what fails after each answer
-        is left as what never answers is, so that streams that end at once don't make this go round without a wait."""
+        """A ping was answered, on a stream of this age. A young stream does not count yet: an address that fails after
+        each answer is left like one that never answers, so that streams that end at once don't cause attempts without a
+        wait."""
         self.backoff.reset()
         self.problems.worked()
         if age >= self.ping_interval and self.round.worked():
@@ -115,14 +116,14 @@ class Following:
             )
 
     def after(self, end: End) -> float:
-        """Takes note of how a session ended. How long to wait before the next one."""
+        """Records how a session ended. Returns how long to wait before the next one."""
         address = self.round.address
         if end.starts_again:
             self.place = None
         if self.left is None:
             self.left = (address, end.problem)
-        # A place that an authority does not have, it has nowhere. What waiting does not help, no other address does: it is
-        # tried, as there may be another authority here by mistake, but not at once.
+        # A position that one node does not have, no node has. If waiting does not help, another address does not help
+        # either: it is tried, as the address may be of another authority by mistake, but not at once.
         is_time_to_wait = end.is_about_place or self.round.leave() or end.is_permanent
         self.view.fail(address, end.problem, end.is_permanent)
         self.problems.failed(self.view.told)

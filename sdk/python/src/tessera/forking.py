@@ -1,8 +1,8 @@
-"""Going on in the child of `os.fork`, as servers do that load an application before they start their workers.
+"""Continuing in the child of `os.fork`, for servers that load an application before they start their workers.
 
-Threads do not exist in the child, locks that they held are held for ever, and gRPC crashes or hangs there if it was
+Threads do not exist in the child, locks that they held are held forever, and gRPC crashes or hangs there if it was
 running at the fork. So before a fork, everything here that uses gRPC ends its connections, and waits until gRPC has
-ended its threads; afterwards both processes connect anew. What is known, such as revocations and their age, stays.
+ended its threads; afterwards both processes connect again. Knowledge such as revocations and their age stays.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ _log = logging.getLogger("tessera")
 _PAUSE_MAX = 5.0
 #: How long a fork waits at most for gRPC's own threads. Those of other channels of the application do not end.
 _GRPC_MAX = 0.25
-#: What gRPC calls its threads.
+#: The names of gRPC's threads.
 _GRPC_THREADS = frozenset(("event_engine", "grpc_global_tim", "grpc_shutdown", "lifeguard", "timer_manager"))
 _TASKS = Path("/proc/self/task")
 
 
 class Forkable(Protocol):
-    """What has threads, locks or connections."""
+    """An object with threads, locks or connections."""
 
     def pause(self) -> None:
         """Before a fork: begins to end every connection, and does not wait."""
 
     def wait_paused(self, ends_at: float) -> bool:
-        """Before a fork: waits until no connection is left; False where one is at this monotonic moment."""
+        """Before a fork: waits until no connection is left; False if one is left at this monotonic moment."""
 
     def resume(self, is_child: bool) -> None:
         """After a fork, or at the beginning: starts. In a child no other thread exists, and no lock can be trusted."""
 
 
 class _Registry:
-    """Everything that is to survive a fork."""
+    """The objects that survive a fork."""
 
     def __init__(self) -> None:
         self._things: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -60,8 +60,8 @@ class _Registry:
     def _register(self) -> None:
         if self._is_registered or not hasattr(os, "register_at_fork"):
             return
-        # Where GRPC_ENABLE_FORK_SUPPORT is set, gRPC registers itself with its first channel. What was registered last
-        # runs first before a fork: after gRPC's own preparation no channel could be closed any more.
+        # If GRPC_ENABLE_FORK_SUPPORT is set, gRPC registers itself with its first channel. The last registered function
+        # runs first before a fork: after gRPC's own preparation no channel could be closed.
         grpc.insecure_channel("127.0.0.1:1").close()
         os.register_at_fork(
             before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._after_in_child
@@ -74,7 +74,7 @@ class _Registry:
         if not self._paused:
             return
         ends_at = time.monotonic() + _PAUSE_MAX
-        # In a thread of its own, so that whatever closing a channel waits for, the fork does not wait for ever.
+        # In a separate thread, so that the fork does not wait forever for the closing of a channel.
         pausing = threading.Thread(target=self._pause, name="tessera-fork", daemon=True)
         pausing.start()
         pausing.join(_PAUSE_MAX)
@@ -110,7 +110,7 @@ def _is_grpc_running() -> bool:
     try:
         tasks = list(_TASKS.iterdir())
     except OSError:
-        # Not Linux: nobody can tell.
+        # Not Linux: it is not known.
         return True
     return any(_name(task) in _GRPC_THREADS for task in tasks)
 

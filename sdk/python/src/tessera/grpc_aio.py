@@ -55,7 +55,7 @@ class ServerInterceptor(aio.ServerInterceptor):
 
 
 class _Guard:
-    """A check that ends the call unless it may go on."""
+    """A check that ends the call if it is refused."""
 
     def __init__(self, verifier: Verifier, token: tuple[str, Require] | Refusal, method: str) -> None:
         self._verifier = verifier
@@ -70,7 +70,7 @@ class _Guard:
             grpc_hooks.keep(admitted)
 
     def check_in_thread(self, context: Any) -> None:
-        """For a handler that is no coroutine: gRPC runs it in a thread."""
+        """For a handler that is not a coroutine: gRPC runs it in a thread."""
         admitted = grpc_hooks.admit(self._verifier, self._token)
         if isinstance(admitted, Refusal):
             grpc_hooks.abort(admitted, self._method, context)
@@ -110,11 +110,11 @@ def _guarded_behaviour(behaviour: Callable[[Any, Any], Any], guard: _Guard) -> C
 
 
 def client_interceptors(source: TokenSource) -> list[aio.ClientInterceptor]:
-    """What sends a token of the source with each call, as
-    `grpc.aio.insecure_channel(target, interceptors=client_interceptors(source))`.
+    """Interceptors that send a token of the source with each call, as `grpc.aio.insecure_channel(target,
+    interceptors=client_interceptors(source))`.
 
-    As `grpc_hooks.ClientInterceptor`. Make the channel in the process that uses it: one of `grpc.aio` does not survive a
-    fork.
+    As `grpc_hooks.ClientInterceptor`. Make the channel in the process that uses it: a channel of `grpc.aio` does not
+    survive a fork.
     """
     return [_UnaryUnary(source), _UnaryStream(source), _StreamUnary(source), _StreamStream(source)]
 
@@ -135,7 +135,7 @@ class _Sending:
             if await done.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._source.invalidate(token)
 
-        # A task that nobody holds may be collected before it is done.
+        # A task without a reference may be collected before it is done.
         task = asyncio.get_running_loop().create_task(hear())
         self._hearing.add(task)
         task.add_done_callback(self._hearing.discard)

@@ -25,8 +25,8 @@ _claims: ContextVar[Claims] = ContextVar("tessera.claims")
 
 
 def claims_of(context: object = None) -> Claims:
-    """The claims of the token that the call came with, in a handler behind a `ServerInterceptor`; in a thread that the
-    handler starts, there are none. Raises `ConfigurationError` where the call needed no token."""
+    """The claims of the call's token, in a handler behind a `ServerInterceptor`; a thread that the handler starts has
+    none. Raises `ConfigurationError` if the method needs no token."""
     claims = _claims.get(None)
     if claims is None:
         raise ConfigurationError("there are no claims: the method needs no token, or this is another thread than its handler's")
@@ -34,11 +34,11 @@ def claims_of(context: object = None) -> Claims:
 
 
 def require_scope(context: grpc.ServicerContext, scope: str, **parameters: object) -> None:
-    """Ends the call unless its token has a scope whose parameters are in the message, such as
-    `require_scope(context, "videos/{id}:play", id=request.film)`.
+    """Ends the call unless its token has a scope whose parameters are in the message, such as `require_scope(context,
+    "videos/{id}:play", id=request.film)`.
 
-    An interceptor decides before the message is read. So list the method with None (any good token), and call this
-    first in its handler. A value must be one segment of a resource: one that no scope can have, such as `a/b`, is
+    An interceptor decides before the message is read. So list the method with None (any valid token), and call this
+    first in its handler. A value must be one segment of a resource: a value that no scope can have, such as `a/b`, is
     refused too.
     """
     refused = refusal.of_scope(claims_of(context), scope, parameters)
@@ -47,7 +47,7 @@ def require_scope(context: grpc.ServicerContext, scope: str, **parameters: objec
 
 
 def keep(claims: Claims | None) -> None:
-    """Leaves the claims for the handler of this call."""
+    """Stores the claims for the handler of this call."""
     if claims is not None:
         _claims.set(claims)
 
@@ -58,7 +58,7 @@ def _check_method(method: object) -> None:
 
 
 def _requirement(method: str, required: str | Require | None, mode: Mode) -> Require:
-    """What a method requires. No scope can have parameters here: see `require_scope`."""
+    """The requirement of a method. Scopes can't have parameters here: see `require_scope`."""
     try:
         require = Require.of(required, mode)
     except ConfigurationError as error:
@@ -93,11 +93,11 @@ class Methods:
             raise ConfigurationError(f"{', '.join(both)}: either public, or required")
 
     def is_public(self, method: str) -> bool:
-        """Whether it needs no token."""
+        """Whether the method needs no token."""
         return method in self._public
 
     def token(self, details: Any) -> tuple[str, Require] | Refusal:
-        """The token of a call, with what its method needs."""
+        """The token of a call, with the requirement of its method."""
         require = self._required.get(details.method)
         if require is None:
             return refusal.unlisted()
@@ -107,12 +107,12 @@ class Methods:
 
 
 class ServerInterceptor(grpc.ServerInterceptor):
-    """Lets calls through that carry a good token with the scope that their method requires.
+    """Admits calls with a valid token that has the scope of their method.
 
-    `required` names the scope of each method (`/package.Service/Method`), or None where any good token will
-    do, or a `Require` with what to do while stale; `mode` is that of all others. Methods in `public` need no token. A
-    method in neither is refused, so that a new one is not open by accident. A stream is judged when it opens. Refusals
-    have a google.rpc.ErrorInfo, and the log says why.
+    `required` names the scope of each method (`/package.Service/Method`), or None for any valid token, or a `Require`
+    with what to do while stale; `mode` is that of all others. Methods in `public` need no token. A method in neither is
+    refused, so that a new one is not open by accident. A stream is checked when it opens. Refusals have a
+    google.rpc.ErrorInfo, and the log has the reason.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class ServerInterceptor(grpc.ServerInterceptor):
 
 
 def admit(verifier: Verifier, token: tuple[str, Require] | Refusal) -> Claims | Refusal:
-    """The claims of a token, or why it does not do."""
+    """The claims of a token, or why it is refused."""
     if isinstance(token, Refusal):
         return token
     text, require = token
@@ -157,7 +157,7 @@ def abort(refused: Refusal, method: str, context: Any) -> NoReturn:
 
 
 def guarded(handler: Any, admit: Callable[[grpc.ServicerContext], None]) -> Any:
-    """The same handler, behind a check that aborts the call unless it may go on."""
+    """The same handler, behind a check that aborts the call if it is refused."""
 
     def answer(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def guarded(request: Any, context: grpc.ServicerContext) -> Any:
@@ -205,9 +205,9 @@ class ClientInterceptor(
 ):
     """Sends a token of the source with each call, as `grpc.intercept_channel(channel, ClientInterceptor(source))`.
 
-    Where there is no token, the call fails with the error of `TokenSource.token`. A call that ends with
-    UNAUTHENTICATED tells the source that its token is no longer good, so that the next call has a new one: see
-    `TokenSource.invalidate`. The refused call is not repeated, because only its caller knows whether it may be.
+    Without a token, the call fails with the error of `TokenSource.token`. A call that ends with UNAUTHENTICATED tells
+    the source that its token is no longer valid, so that the next call has a new one: see `TokenSource.invalidate`. The
+    refused call is not repeated, because only its caller knows whether it may be.
     """
 
     def __init__(self, source: TokenSource) -> None:

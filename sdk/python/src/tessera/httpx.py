@@ -14,9 +14,8 @@ from tessera.token_source import AccessToken, TokenSource
 class TokenAuth(httpx.Auth):
     """Sends a token of the source with each request.
 
-    An answer 401 makes the source give the token up, and the request is sent once more with a new one, where there is
-    one and the body can be sent again. Where there is no token, the request fails with the error of
-    `TokenSource.token`.
+    After an answer 401 the source gives the token up, and the request is sent once more with a new one, if there is one
+    and the body can be sent again. Without a token, the request fails with the error of `TokenSource.token`.
     """
 
     def __init__(self, source: TokenSource) -> None:
@@ -41,7 +40,7 @@ class TokenAuth(httpx.Auth):
                 yield _with(request, fresh)
 
     def _fresh(self) -> AccessToken | None:
-        """A token after one was refused; where there is none, the refusal is the answer."""
+        """A token after one was refused; if there is none, the refusal is the answer."""
         try:
             return self._source.token()
         except TesseraError:
@@ -54,5 +53,5 @@ def _with(request: httpx.Request, token: AccessToken) -> httpx.Request:
 
 
 def _can_repeat(request: httpx.Request) -> bool:
-    """What was streamed is gone."""
+    """Whether the body can be sent again: a streamed body is gone."""
     return isinstance(request.stream, httpx.ByteStream)

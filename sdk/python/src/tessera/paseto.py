@@ -1,4 +1,4 @@
-"""PASETO v4.public, and the keys that verify it: taking tokens apart, and checking signatures."""
+"""PASETO v4.public, and the keys that verify it: splitting tokens, and checking signatures."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _HEADER = "v4.public."
 _KEY_HEADER = "k4.public."
 _KEY_ID_HEADER = "k4.pid."
 _SIGNATURE_LENGTH = 64
-# The footer is exactly this text around the id, so it is taken apart without a JSON parser: PASETO advises
-# against parsing JSON that is not authenticated yet.
+# The footer is exactly this text around the id, so it is split without a JSON parser: PASETO advises against parsing
+# JSON that is not authenticated yet.
 _FOOTER_START = b'{"kid":"'
 _FOOTER_END = b'"}'
 
 
 @dataclass(frozen=True)
 class Untrusted:
-    """The parts of a token whose signature nobody has looked at."""
+    """The parts of a token whose signature is not checked."""
 
     payload: bytes
     signature: bytes
@@ -32,7 +32,7 @@ class Untrusted:
 
 
 def take_apart(token: str) -> Untrusted | None:
-    """The parts of a token; None where it has not the form of one."""
+    """The parts of a token; None if it does not have the form of one."""
     if len(token) > TOKEN_LENGTH_MAX or not token.startswith(_HEADER):
         return None
     body, dot, footer_text = token[len(_HEADER) :].partition(".")
@@ -56,7 +56,7 @@ def is_signed_by(token: Untrusted, key: Ed25519PublicKey) -> bool:
 
 
 def public_key(paserk: str) -> tuple[str, Ed25519PublicKey] | None:
-    """A PASERK `k4.public.…` with its id; None where it is none."""
+    """A PASERK `k4.public.…` with its id; None if it is not one."""
     if not paserk.startswith(_KEY_HEADER):
         return None
     material = decode(paserk[len(_KEY_HEADER) :])
@@ -81,12 +81,12 @@ def _pre_authentication_encoding(*pieces: bytes) -> bytes:
 
 
 def decode(text: str) -> bytes | None:
-    """Base64url without padding, in its one right form."""
+    """Base64url without padding, in its canonical form."""
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    # Python takes stray bits at the end: then several texts would be one token.
+    # Python accepts stray bits at the end: then several texts would be one token.
     return decoded if _encode(decoded) == text else None
 
 

@@ -1,6 +1,6 @@
 """Scopes whose parameters come from the path of a request: `videos/{id}:play`.
 
-A hook decides by the path, and the application behind it reads the path once more. So what two readers may read
+A hook decides by the path, and the application behind it reads the path again. So a path that two readers may read
 differently is refused, and never guessed.
 """
 
@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from tessera.errors import ConfigurationError
 
 _PARAMETER = re.compile(r"\{([A-Za-z0-9_]+)\}")
-#: What a parameter may be in a scope: one segment of its resource.
+#: The allowed value of a parameter in a scope: one segment of its resource.
 _VALUE = re.compile(r"[A-Za-z0-9._~:@-]+")
 _ACTION = re.compile(r"[A-Za-z0-9_-]+")
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -23,13 +23,13 @@ _BYTES_MAX = 8 * 1024
 
 
 class PathError(Exception):
-    """No scope can be made of a path: it is another one, can be read in more than one way, or names what no scope
-    can have."""
+    """No scope can be made from a path: the path does not match, is ambiguous, or has a value that no scope can
+    have."""
 
 
 def parameters_of(scope: str) -> set[str]:
-    """The names of a scope's parameters. ConfigurationError where it is no scope even with them filled in: no token could
-    have it."""
+    """The names of a scope's parameters. ConfigurationError if it is not a scope even with them filled in: no token
+    could have it."""
     if not isinstance(scope, str):
         raise _not_a_scope(scope)
     resource, _, action = scope.rpartition(":")
@@ -46,7 +46,7 @@ def parameters_of(scope: str) -> set[str]:
 
 
 def fill(scope: str, parameters: Mapping[str, object]) -> str:
-    """The scope with these parameters. PathError where one is missing, or is what no scope can have."""
+    """The scope with these parameters. PathError if one is missing, or has a value that no scope can have."""
     resource, _, action = scope.rpartition(":")
     filled = []
     for segment in resource.split("/"):
@@ -87,7 +87,7 @@ class PathPattern:
         return text[1:].split("/") if text not in ("", "/") else []
 
     def parameters(self, raw_path: str) -> dict[str, str]:
-        """What the parameters are in a path as it was sent. PathError where it does not match."""
+        """The values of the parameters in a path as it was sent. PathError if it does not match."""
         segments, parts = called(raw_path), self._parts
         if len(segments) < len(parts) or (len(segments) > len(parts) and not self._has_more):
             raise PathError(f"the path is not one of {self.text!r}")
@@ -102,7 +102,7 @@ class PathPattern:
 
 
 def called(raw_path: str) -> list[str]:
-    """The segments of a path as it was sent, perhaps with a query. One `/` at the end is ignored."""
+    """The segments of a path as it was sent; it may have a query. One `/` at the end is ignored."""
     path = raw_path.split("?", 1)[0]
     if not path.startswith("/") or len(path) > _BYTES_MAX:
         raise PathError("the path does not begin with `/`, or is too long")

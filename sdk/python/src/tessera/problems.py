@@ -1,4 +1,4 @@
-"""Warning of what fails again and again without filling a log."""
+"""Warnings about repeated failures, without filling a log."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _INTERVAL = 60.0
 
 
 class ProblemLog:
-    """Warns of a failure at once, then once a minute with how often it happened, and says when it is over. All are
-    warnings, so that Python shows them where nobody has configured logging."""
+    """Warns of a failure at once, then once a minute with the number of failures, and reports when it is over. All are
+    warnings, so that Python shows them even if logging is not configured."""
 
     def __init__(self, failure: str, recovery: str) -> None:
         self._failure = failure

@@ -1,4 +1,5 @@
-"""How a request is refused: the same reasons for every framework, and what the bearer is not told in the log."""
+"""How a request is refused: the same reasons for every framework; details that the bearer is not told are in the
+log."""
 
 from __future__ import annotations
 
@@ -18,21 +19,21 @@ from tessera.errors import ConfigurationError
 from tessera.path_scope import PathError, PathPattern, fill, parameters_of
 
 _log = logging.getLogger("tessera")
-#: When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers.
+#: When to ask again while the verifier is stale. It reconnects by itself in less time, if an address answers.
 _RETRY_AFTER = 1
-#: What the bearer is told.
+#: The text for the bearer.
 _NOT_GOOD = "a good access token is needed"
 _LACKS = "the access token lacks a scope"
 
 
 @dataclass(frozen=True)
 class Require:
-    """What a request needs: a good token with this scope. None: any good token.
+    """The requirement of a request: a valid token with this scope. None: any valid token.
 
     A scope may have parameters, `videos/{id}:play`: they are segments of the path, `path="/videos/{id}/play"`, or, in
     FastAPI, parameters of the route.
 
-    Raises `ConfigurationError` where no token could ever have the scope, so that a mistake does not refuse everybody.
+    Raises `ConfigurationError` if no token could ever have the scope, so that a mistake does not refuse every request.
     """
 
     scope: str | None
@@ -54,19 +55,19 @@ class Require:
 
     @property
     def missing(self) -> str:
-        """The parameters of the scope that no path is given for, as a text."""
+        """The parameters of the scope without a path, as a text."""
         has_all = self.scope is None or self.path is not None
         return "" if has_all else ", ".join(sorted(parameters_of(self.scope or "")))
 
     def scope_of(self, raw_path: str) -> str | None:
-        """The scope that a request to this path needs. PathError where none can be made of it."""
+        """The scope that a request to this path needs. PathError if no scope can be made from it."""
         if self.path is None or self.scope is None:
             return self.scope
         return fill(self.scope, PathPattern(self.path).parameters(raw_path))
 
     @classmethod
     def of(cls, required: str | Require | None, mode: Mode = FailClosed()) -> Require:
-        """The requirement that a scope, or None, stands for."""
+        """The requirement that a scope, or None, represents."""
         return required if isinstance(required, Require) else cls(required, mode)
 
 
@@ -74,21 +75,21 @@ class Require:
 class Refusal:
     """Why a request is refused."""
 
-    #: For the log only: the bearer is told no more of a token than that it is not good.
+    #: For the log only: the bearer is told only that the token is not valid.
     why: str
     level: int
-    #: Of HTTP, as RFC 6750 §3 has it.
+    #: The HTTP status, as in RFC 6750 §3.
     status: int
     error: str
     headers: dict[str, str]
-    #: Of gRPC.
+    #: The gRPC status.
     code: grpc.StatusCode
     reason: str
     message: str
     scope: str | None = None
 
     def log(self, path: str) -> None:
-        """Says in the log why. Never the token."""
+        """Logs the reason. Never the token."""
         _log.log(self.level, "refused %r: %s", path, self.why)
 
     @property
@@ -113,27 +114,27 @@ def no_token() -> Refusal:
 
 
 def no_good_token(why: str) -> Refusal:
-    """It has one that is not good, or several."""
+    """It has a token that is not valid, or several."""
     challenge = _challenge(error="invalid_token", error_description=_NOT_GOOD)
     return _unauthenticated(why, logging.INFO, "invalid_token", challenge)
 
 
 def unlisted() -> Refusal:
-    """Nobody has said what a call of this method needs."""
+    """No requirement is set for this method."""
     code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
     why = "no requirement is listed for this method"
     return Refusal(why, logging.WARNING, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
 
 
 def unclear(why: str) -> Refusal:
-    """No scope can be made of the path; why is for the log only."""
+    """No scope can be made from the path; the reason is for the log only."""
     code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
     return Refusal(why, logging.INFO, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
 
 
 def of_scope(claims: Claims, scope: str, parameters: Mapping[str, object]) -> Refusal | None:
-    """The refusal of a token that lacks a scope with these parameters, if it does. ConfigurationError where the scope is
-    none, or has a parameter that is not given."""
+    """The refusal of a token that lacks a scope with these parameters, if it does. ConfigurationError if it is not a
+    scope, or if a parameter is not given."""
     missing = parameters_of(scope) - parameters.keys()
     if missing:
         raise ConfigurationError(f"no value is given for {', '.join(sorted(missing))} of {scope!r}")
@@ -154,7 +155,7 @@ def of(decision: Decision, required_scope: str | None) -> Refusal:
 
 
 def _challenge(**parameters: str) -> dict[str, str]:
-    """`WWW-Authenticate`, as RFC 6750 §3 has it, and as every other SDK and the authority send it."""
+    """`WWW-Authenticate`, as in RFC 6750 §3, and as every other SDK and the authority send it."""
     parameters = {"realm": "tessera", **parameters}
     return {"www-authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())}
 

@@ -14,9 +14,8 @@ from tessera.token_source import AccessToken, TokenSource
 class TokenAuth(AuthBase):
     """Sends a token of the source with each request.
 
-    An answer 401 makes the source give the token up, and the request is sent once more with a new one, where there is
-    one and the body can be sent again. Where there is no token, the request fails with the error of
-    `TokenSource.token`.
+    After an answer 401 the source gives the token up, and the request is sent once more with a new one, if there is one
+    and the body can be sent again. Without a token, the request fails with the error of `TokenSource.token`.
     """
 
     def __init__(self, source: TokenSource) -> None:

@@ -1,4 +1,4 @@
-"""What is revoked now: the log folded into look-ups that cost the same however many entries there are."""
+"""What is revoked now: the log as look-ups that cost the same for any number of entries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tessera.claims import Claims
 
 
 class Kind(IntEnum):
-    """What a revocation is about."""
+    """The kind of a revocation's target."""
 
     TOKEN = auto()
     SESSION = auto()
@@ -24,7 +24,7 @@ class Kind(IntEnum):
     REALM = auto()
 
 
-#: A kind, and the id or the name that it is about; the realm has none.
+#: A kind, and the id or the name of the target; the realm has none.
 Target = tuple[Kind, str]
 
 
@@ -34,26 +34,26 @@ class Revocation:
 
     target: Target
     sequence: int
-    #: When it stops mattering.
+    #: The time at which it stops mattering.
     until: datetime
     lost_scopes: tuple[str, ...] = ()
 
 
 class Revocations:
-    """The revocations of a realm that can still matter. It has no lock: who shares it has one."""
+    """The revocations of a realm that can still matter. It has no lock: its users share one."""
 
     def __init__(self) -> None:
         self._entries: dict[Target, Revocation] = {}
-        #: What sessions lost, each scope with the last event that took it.
+        #: The scopes that sessions lost, each with the last event that removed it.
         self._taken: dict[str, dict[str, int]] = {}
-        #: When entries stop mattering. One that was replaced since is passed over.
+        #: When entries stop mattering. An entry that was replaced since is skipped.
         self._expiry: list[tuple[datetime, int, Target]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def apply(self, revocation: Revocation) -> None:
-        """Folds one event in."""
+        """Applies one event."""
         target, session = revocation.target, revocation.target[1]
         older = self._entries.get(target)
         # A replayed event changes nothing; a later one of the same target replaces the earlier.
@@ -63,13 +63,13 @@ class Revocations:
             taken = self._taken.setdefault(session, {})
             taken.update(dict.fromkeys(revocation.lost_scopes, revocation.sequence))
             if older:
-                # What was lost before stays lost: a later loss adds to it and replaces nothing.
+                # Scopes that were lost before stay lost: a later loss adds to them and replaces nothing.
                 revocation = replace(revocation, until=max(revocation.until, older.until))
         self._entries[target] = revocation
         heapq.heappush(self._expiry, (revocation.until, revocation.sequence, target))
 
     def revokes(self, claims: Claims, kid: str) -> bool:
-        """Whether a token that `kid` signed is revoked."""
+        """Whether a token with the signing key `kid` is revoked."""
         return (
             (Kind.TOKEN, claims.token_id) in self._entries
             or (Kind.SESSION, claims.session_id) in self._entries
@@ -81,14 +81,14 @@ class Revocations:
         )
 
     def taken(self, claims: Claims) -> frozenset[str]:
-        """The scopes of the token that changes of policy took after it was issued."""
+        """The scopes of the token that changes of policy removed after it was issued."""
         taken = self._taken.get(claims.session_id)
         if not taken:
             return frozenset()
         return frozenset(scope for scope in claims.scopes if claims.rev < taken.get(scope, 0))
 
     def forget_before(self, horizon: datetime) -> None:
-        """Forgets entries that stopped mattering before `horizon`."""
+        """Removes entries that stopped mattering before `horizon`."""
         while self._expiry and self._expiry[0][0] < horizon:
             until, sequence, target = heapq.heappop(self._expiry)
             entry = self._entries.get(target)

@@ -24,10 +24,10 @@ from tessera.v1.revocation_service_pb2_grpc import RevocationServiceStub
 from tessera.view import View
 from tessera.wire import Understood
 
-#: Messages that may wait to be handled; more wait in the connection.
+#: The number of messages that may wait for handling; more wait in the connection.
 _INBOX = 1024
 _NONCE_LENGTH = 16
-#: How often an unknown key may make the keys be read again, in seconds.
+#: How often an unknown key may cause the keys to be read again, in seconds.
 _REREAD_INTERVAL = 10.0
 
 
@@ -39,22 +39,22 @@ class _Ping:
 
 @dataclass
 class _Snapshot:
-    """A snapshot on its way; once complete, with the events after it, it is in force from the next
-    checkpoint, which says at what time of the authority it was taken."""
+    """An incomplete snapshot. Once complete, with the events after it, it is in force from the next checkpoint, which
+    has the authority's time of the snapshot."""
 
     revoked: Revocations
     items: int = 0
     is_complete: bool = False
 
 
-#: In the inbox: a token came with an unknown key.
+#: In the inbox: a token with an unknown key arrived.
 _UNKNOWN_KEY = object()
-#: In the inbox: a token came that is of a place of the log that was not heard of yet.
+#: In the inbox: a token arrived with a position of the log that is not known yet.
 _AHEAD = object()
 
 
 class Session:
-    """One stream, on a connection of its own: one that stalled would stall the next stream too."""
+    """One stream, on a separate connection: a stalled one would stall the next stream too."""
 
     def __init__(self, following: Following) -> None:
         self._following = following
@@ -69,11 +69,11 @@ class Session:
         self._is_awaiting_snapshot = following.place is None
         self._snapshot: _Snapshot | None = None
         self._ping: _Ping | None = None
-        #: Another one is to follow: a token is ahead that may be newer than the one under way.
+        #: Another ping must follow: a token is ahead that may be newer than the ping in progress.
         self._pings_again = False
         self._pings_at = 0.0
         self._acknowledge: str | None = None
-        #: When something last came that shows that both directions work.
+        #: When something last arrived that shows that both directions work.
         self._opened_at = self._progressed_at = time.monotonic()
         #: Whether a ping was answered.
         self._has_answered = False
@@ -102,7 +102,7 @@ class Session:
         except End as end:
             return end
         except Exception as error:
-            # A message that breaks this code was not understood.
+            # A message that raises an exception here was not understood.
             return _not_understood(f"{type(error).__name__} at a message")
         finally:
             self._view.on_unknown_key = lambda: None
@@ -113,14 +113,14 @@ class Session:
         self._call.cancel()
 
     def stop(self) -> None:
-        """Ends it from another thread, whatever it waits for."""
+        """Ends it from another thread, regardless of what it waits for."""
         self._call.cancel()
         self._channel.close()
 
     def _close(self) -> None:
         self._call.cancel()
         self._outbox.put(None)
-        # The reader may wait for room in the inbox.
+        # The reader may wait for space in the inbox.
         while not isinstance(self._inbox.get(), End):
             pass
         self._channel.close()
@@ -204,14 +204,14 @@ class Session:
             if self._following.key_set is not None:
                 self._take_place(event.cursor)
             else:
-                # Whoever has acknowledged a key can verify with it: not before the next checkpoint.
+                # A subscriber that has acknowledged a key can verify with it: not before the next checkpoint.
                 self._pings_again = self._ping is not None
                 self._send_ping()
 
     def _check(self, checkpoint: pb.Checkpoint) -> None:
-        """A checkpoint: it puts a snapshot in force, makes the keys be read where they changed, and where it
-        answers our ping it says how fresh all this is. One that answers none says nothing about that: it
-        may have been on its way for long."""
+        """A checkpoint: it puts a snapshot in force, causes the keys to be read if they changed, and, if it answers our
+        ping, says how fresh all this is. A checkpoint that answers no ping says nothing about freshness: it may be
+        old."""
         self._check_realm(checkpoint)
         if not checkpoint.HasField("server_time"):
             raise _not_understood("a checkpoint without a time")
@@ -231,7 +231,7 @@ class Session:
             self._view.follow()
 
     def _echoed(self, nonce: bytes) -> float | None:
-        """When the ping was made that this answers."""
+        """When the ping was sent that this answers."""
         ping = self._ping
         if ping is None or nonce != ping.nonce:
             return None
@@ -246,7 +246,7 @@ class Session:
         with self._view.lock:
             known = self._view.known
             if snapshot is not None:
-                # The authority left out what no token was alive for by its own clock.
+                # The authority left out revocations for which no token was valid by its own clock.
                 known.revoked, known.forgotten_through, known.through = snapshot.revoked, server_time, 0
                 known.snapshots += 1
                 self._snapshot, self._is_awaiting_snapshot = None, False
@@ -262,7 +262,7 @@ class Session:
     def _take_place(self, cursor: str) -> None:
         if self._following.place != cursor:
             self._following.place = cursor
-            # Only the fence asks for it, which waits for those that are required.
+            # Only the fence needs it, which waits for required subscribers.
             if self._following.required:
                 self._acknowledge = cursor
 
@@ -273,8 +273,8 @@ class Session:
         return understood
 
     def _check_realm(self, message: object) -> None:
-        """The stream is about the realm of the API key. Of another realm's, an empty one looks as if nothing
-        were revoked. An authority that does not say it is older than that."""
+        """Checks that the stream is of the API key's realm. An empty stream of another realm looks as if nothing were
+        revoked. An authority that does not send the realm is an older version."""
         realm = getattr(message, "realm", "")
         if realm and realm != self._view.options.realm:
             raise End(
@@ -287,14 +287,14 @@ class Session:
     # === what we say and ask ===
 
     def _send_ping(self) -> None:
-        """One ping at a time, so that what is remembered stays bounded."""
+        """One ping at a time, so that the memory for pings stays bounded."""
         self._pings_at = time.monotonic() + self._following.ping_interval
         if self._ping is None:
             self._ping = _Ping(secrets.token_bytes(_NONCE_LENGTH), time.monotonic())
             self._outbox.put(pb.WatchRequest(ping=pb.Ping(nonce=self._ping.nonce)))
 
     def _ask_for_keys(self) -> None:
-        """From the threads that verify, which never wait."""
+        """Called by the threads that verify, which never wait."""
         if self._may_read_keys_again():
             try:
                 self._inbox.put_nowait(_UNKNOWN_KEY)
@@ -302,7 +302,7 @@ class Session:
                 pass
 
     def _ask_for_place(self) -> None:
-        """From the threads that verify."""
+        """Called by the threads that verify."""
         try:
             self._inbox.put_nowait(_AHEAD)
         except queue.Full:
@@ -339,7 +339,7 @@ class Session:
 
 
 def _log_of(place: str) -> bytes | None:
-    """Which log a place is of. To go on from, a cursor is the authority's own affair."""
+    """The log of a position. To continue from it, a cursor is opaque to this client."""
     try:
         return cursor.parse(place).log
     except ConfigurationError:
@@ -349,7 +349,7 @@ def _log_of(place: str) -> bytes | None:
 def _read(
     call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any], explained: Callable[[CallError], CallError]
 ) -> None:
-    """Moves what comes into the inbox, and the end of it."""
+    """Moves messages into the inbox, and then the end."""
     try:
         for response in call:
             inbox.put(response)
@@ -360,5 +360,5 @@ def _read(
 
 
 def _not_understood(what: str) -> End:
-    """Passing over what is not understood would be to allow what may be revoked."""
+    """To skip a message that is not understood would allow what may be revoked."""
     return End(f"not understood: {what}", starts_again=True)

@@ -1,4 +1,4 @@
-"""Certificates, and whom to trust."""
+"""Certificates, and trusted roots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tessera.errors import ConfigurationError
 
-#: Where systems keep the certificates that they trust.
+#: The locations of the certificates that systems trust.
 _SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -26,21 +26,21 @@ _SYSTEM_ROOTS = (
 
 
 def system_roots() -> bytes | None:
-    """What this system trusts, or the file that SSL_CERT_FILE names; None where that is not found, and gRPC's own list
-    is used."""
+    """The roots of this system, or of the file that SSL_CERT_FILE names; None if they are not found, and gRPC's own
+    list is used."""
     named = os.environ.get("SSL_CERT_FILE")
     for file in (named,) if named else (ssl.get_default_verify_paths().cafile, *_SYSTEM_ROOTS):
         if file and Path(file).is_file():
             return Path(file).read_bytes()
     if named:
         raise ConfigurationError(f"SSL_CERT_FILE names a file that does not exist: {named}")
-    # Windows has its own store.
+    # Windows has a separate store.
     found = ssl.create_default_context().get_ca_certs(binary_form=True)
     return "".join(ssl.DER_cert_to_PEM_cert(certificate) for certificate in found).encode() or None
 
 
 class Pems(NamedTuple):
-    """What a connection trusts, and what it shows, as bytes."""
+    """The trusted roots of a connection, and its client certificate, as bytes."""
 
     authority: bytes | None
     certificate: bytes | None
@@ -48,7 +48,7 @@ class Pems(NamedTuple):
 
 
 def pem_of(given: object, what: str) -> bytes | None:
-    """A PEM that is given as bytes or as text, as bytes; None where none is given."""
+    """A PEM that is given as bytes or as text, as bytes; None if none is given."""
     if given is None:
         return None
     if not isinstance(given, str | bytes):
@@ -60,7 +60,7 @@ def pem_of(given: object, what: str) -> bytes | None:
 
 
 def check_pair(certificates: bytes, key: bytes) -> None:
-    """Refuses a key that is not the one of the first certificate."""
+    """Refuses a key that does not belong to the first certificate."""
     if x509.load_pem_x509_certificates(certificates)[0].public_key() != load_pem_private_key(key, None).public_key():
         raise ConfigurationError(
             "`client_certificate` and `client_key`: the private key is not the key of the certificate"
@@ -68,7 +68,7 @@ def check_pair(certificates: bytes, key: bytes) -> None:
 
 
 def check_certificates(pem: bytes, what: str) -> None:
-    """Refuses what has no certificate."""
+    """Refuses a text without a certificate."""
     if b"-----BEGIN " not in pem:
         raise ConfigurationError(
             f"{what} is not a PEM certificate (`-----BEGIN CERTIFICATE-----`): give the content of a PEM file, not its name"
@@ -81,7 +81,7 @@ def check_certificates(pem: bytes, what: str) -> None:
 
 
 def check_key(pem: bytes) -> None:
-    """Refuses a key that can't be used, and says why; nothing of the key is in the error."""
+    """Refuses a key that can't be used, and gives the reason; the error contains nothing of the key."""
     if b"ENCRYPTED" in pem:
         raise ConfigurationError(
             "the client key is encrypted: decrypt it first, for example with `openssl pkey -in key.pem -out decrypted.pem`"
@@ -93,7 +93,7 @@ def check_key(pem: bytes) -> None:
 
 
 class ClientFiles:
-    """A client certificate in files, as Python's TLS wants it, for as long as it is looked at."""
+    """A client certificate in files, as Python's TLS needs it, for the time of a check."""
 
     def __init__(self, certificate: bytes | None, key: bytes | None) -> None:
         self._pems = (certificate, key)

@@ -1,7 +1,7 @@
 """A source of access tokens that are always valid.
 
-One thread makes every call, so callers can't stampede: they read what it published, or wait for it.
-Expiry is `expires_in` on the monotonic clock from when the request was sent, never the wall clock.
+One thread makes every call, so callers can't stampede: they read what it published, or wait for it. Expiry is
+`expires_in` on the monotonic clock from when the request was sent, never the wall clock.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tessera.v1 import token_service_pb2 as pb
 _log = logging.getLogger("tessera")
 _BACKOFF = 0.25
 _BACKOFF_MAX = 15.0
-#: The shortest time between two renewals, for tokens that hardly live.
+#: The shortest time between two renewals, for tokens with a very short life.
 _RENEWAL_PAUSE = 0.25
-#: How long a permanent error is answered before the authority is asked again: somebody may fix it.
+#: How long a permanent error is repeated before the authority is asked again: it may have been fixed.
 _PERMANENT_FOR = 30.0
-#: The shortest time between two tokens that are given up because a service refused them, in seconds: one that
-#: always refuses makes no more calls than this.
+#: The shortest time between two tokens that are given up because a service refused them, in seconds: a service that
+#: always refuses causes no more calls than this.
 _INVALIDATION_PAUSE = 10.0
 #: How much longer than its calls a caller waits at most.
 _GRACE = 1.0
@@ -42,14 +42,14 @@ _GRACE = 1.0
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """What tokens to get, as in an IssueRequest."""
+    """The tokens to get, as in an IssueRequest."""
 
-    #: The audience; may be empty where the realm has exactly one.
+    #: The audience; may be empty if the realm has exactly one.
     audience: str = ""
-    #: Whom they speak for. Empty: the client itself.
+    #: The subject. Empty: the client itself.
     subject: str = ""
     roles: tuple[str, ...] = ()
-    #: Empty: all scopes that policy grants.
+    #: Empty: all scopes that the policy grants.
     scopes: tuple[str, ...] = ()
     #: The life of each access token, in whole seconds. None: the realm's default.
     access_ttl: int | None = None
@@ -84,7 +84,7 @@ class TokenRequest:
 
 
 def _check_texts(name: str, texts: object) -> None:
-    """A text is a list of its letters, which nobody means."""
+    """Refuses a text, which Python would treat as a list of its letters."""
     if not isinstance(texts, tuple | list | set | frozenset) or not all(isinstance(text, str) for text in texts):
         raise ConfigurationError(f"{name} is a tuple of texts, such as ('videos:read',): not {texts!r}")
 
@@ -104,12 +104,12 @@ class AccessToken:
 
     @property
     def remaining(self) -> float:
-        """What is left of its life, in seconds; 0 or less: it is over."""
+        """The rest of its life, in seconds; 0 or less: it has ended."""
         return self._valid_until - time.monotonic()
 
     @property
     def renews_at(self) -> float:
-        """At two thirds of its life, give or take a tenth of that, on the monotonic clock."""
+        """At two thirds of its life, plus or minus a tenth of that, on the monotonic clock."""
         life = self._valid_until - self._sent_at
         return self._sent_at + life * random.uniform(0.9, 1.1) * 2 / 3
 
@@ -120,10 +120,9 @@ class AccessToken:
 class TokenSource:
     """Gives a valid access token at any time, to any number of threads.
 
-    The first `token` issues. At two thirds of a token's life it is renewed in the background, while the
-    old one is served; where the session is gone, a new one is issued with the API key. An error that may
-    pass leaves the old token in use for as long as it lives. `close` ends the renewing, and so does
-    losing the last reference.
+    The first `token` issues. At two thirds of a token's life it is renewed in the background, while the old one is
+    used; if the session is gone, a new one is issued with the API key. After an error that may be temporary, the old
+    token stays in use for as long as it lives. `close` ends the renewal, and so does losing the last reference.
     """
 
     def __init__(self, client: Client, request: TokenRequest = TokenRequest()) -> None:
@@ -132,19 +131,19 @@ class TokenSource:
         forking.start(self._renewer)
 
     def token(self) -> AccessToken:
-        """A valid token: at once where there is one, else when the call under way has answered.
+        """A valid token: at once if there is one, otherwise when the call in progress has answered.
 
-        Raises `PassingError` where trying later may help, `PermanentError` where it does not.
+        Raises `PassingError` if trying later may help, `PermanentError` if it does not.
         """
         return self._renewer.token()
 
     def invalidate(self, token: AccessToken) -> None:
-        """Gives `token` up, because a service said that it is not good: revoked, most likely. The next `token`
-        waits for a new one, from the same session where it still lives.
+        """Gives `token` up, because a service refused it: most likely it is revoked. The next `token` waits for a new
+        one, from the same session if it still lives.
 
-        Does nothing where `token` is no longer the current one, so that many callers who are refused at once
-        cost one call. Does nothing within 10 s of the last token that was given up either, so that a service
-        that refuses whatever it is sent can't make this one call the authority without end.
+        Does nothing if `token` is no longer the current one, so that many callers that are refused at once cost one
+        call. Also does nothing within 10 s of the last token that was given up, so that a service that refuses every
+        token can't cause calls to the authority without end.
         """
         self._renewer.invalidate(token)
 
@@ -162,14 +161,14 @@ class TokenSource:
 
 @dataclass(frozen=True)
 class _Failed:
-    """The last attempt failed; before `until` nobody asks again."""
+    """The last attempt failed; before `until` there is no other attempt."""
 
     error: CallError
     until: float
 
 
 class _Renewer:
-    """Makes every call; knows nothing of the source, so that losing that ends this."""
+    """Makes every call. It has no reference to the source, so that losing the source ends this."""
 
     def __init__(self, client: Client, request: TokenRequest) -> None:
         self._client = client
@@ -188,7 +187,7 @@ class _Renewer:
 
     def _make_locks(self) -> None:
         lock = threading.Lock()
-        #: For callers, and for the thread: waking all callers for each that comes would be a stampede too.
+        #: For callers, and for the thread: to wake all callers for each new one would be a stampede too.
         self._answered = threading.Condition(lock)
         self._asked = threading.Condition(lock)
 
@@ -203,8 +202,8 @@ class _Renewer:
     def resume(self, is_child: bool) -> None:
         if is_child:
             self._make_locks()
-            # The session goes on in the parent. Two that spend its refresh tokens would look like a theft; the access
-            # token is as good here.
+            # The session continues in the parent. Two processes that spend its refresh tokens would look like a theft;
+            # the access token is valid here too.
             self._refresh_token = ""
         if not self._is_stopped and (is_child or self._thread is None):
             self._thread = threading.Thread(target=self.run, name="tessera-tokens", daemon=True)
@@ -223,7 +222,7 @@ class _Renewer:
         held = self.held()
         if held:
             return held
-        # A refresh and an issue may follow each other; more than that, no call takes.
+        # A refresh and an issue may follow each other; a call takes no more than that.
         ends_at = time.monotonic() + 2 * self._client.options.deadline + _GRACE
         with self._answered:
             seen = self._published
@@ -231,7 +230,7 @@ class _Renewer:
                 state = self._state
                 if isinstance(state, AccessToken) and state.remaining > 0:
                     return state
-                # One who has waited takes a failure however old.
+                # A caller that has waited gets a failure of any age.
                 if isinstance(state, _Failed) and (self._published != seen or time.monotonic() < state.until):
                     raise copy.copy(state.error)
                 self._is_asked = True
@@ -268,7 +267,7 @@ class _Renewer:
         except ClosedError:
             _log.info("the client of a source of tokens was closed")
         finally:
-            # However this thread ends, nobody waits for it.
+            # However this thread ends, no caller waits for it after that.
             self.stop()
 
     def _renew(self) -> None:
@@ -279,7 +278,7 @@ class _Renewer:
         except ClosedError:
             raise
         except Exception as error:
-            # Whatever it was, such as a file of certificates that can't be read now: the next attempt may work.
+            # Any other error, such as a file of certificates that can't be read now: the next attempt may work.
             self._fail(PassingError(grpc.StatusCode.INTERNAL, None, f"{type(error).__name__}: {error}"))
         else:
             self._backoff.reset()
@@ -288,7 +287,7 @@ class _Renewer:
             self._rest_until(max(token.renews_at, time.monotonic() + _RENEWAL_PAUSE))
 
     def _obtain(self) -> AccessToken:
-        """The successor of the session, or a new session where there is none any more."""
+        """The successor of the session, or a new session if there is none any longer."""
         if self._refresh_token:
             try:
                 refreshed = self._client.refresh_timed(pb.RefreshRequest(refresh_token=self._refresh_token))
@@ -306,7 +305,7 @@ class _Renewer:
         return AccessToken(tokens, sent_at)
 
     def _fail(self, error: CallError) -> None:
-        """Tells those who wait, unless the old token is still good; then waits until it is time again."""
+        """Tells the waiting callers, unless the old token is still valid; then waits until it is time again."""
         self._problems.failed(error)
         wait = max(self._backoff.wait(), error.retry_after or 0)
         is_passing = isinstance(error, PassingError)
@@ -331,7 +330,7 @@ class _Renewer:
             self._asked.wait_for(lambda: self._is_asked or self._is_stopped)
 
     def _rest_until(self, moment: float) -> None:
-        """Until it is time to renew, or somebody wants a token and the current one was given up."""
+        """Waits until it is time to renew, or a caller needs a token and the current one was given up."""
         with self._asked:
             self._asked.wait_for(
                 lambda: self._is_stopped or (self._is_asked and self._state is None),

@@ -1,8 +1,8 @@
 """Verifying access tokens without a call.
 
-A thread keeps the keys and the revocations of a realm up to date from the authority's stream. It pings at
-its own monotonic moment; when the echo comes, everything durable before that moment has been applied. So a
-verifier knows how stale it may be without synchronized clocks, and refuses beyond its bound.
+A thread keeps the keys and the revocations of a realm up to date from the authority's stream. It pings at its own
+monotonic moment; when the echo arrives, everything durable before that moment has been applied. So a verifier knows how
+stale it may be without synchronized clocks, and refuses beyond its bound.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tessera.v1 import token_service_pb2 as tokens_pb
 from tessera.view import Options, View
 
 _log = logging.getLogger("tessera")
-#: A caller waits for the answer about its token, and most of the time that a verifier is stale the authority is
-#: not there to ask.
+#: A caller waits for the answer about its token, and most of the time that a verifier is stale the authority can't be
+#: reached.
 _INTROSPECT = ClientOptions(deadline=2)
 _SUBSCRIBER_MAX = 64
 _SUBSCRIBER = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -40,11 +40,11 @@ _SUBSCRIBER = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 @dataclass(frozen=True)
 class VerifierStatus:
-    """How a verifier is doing."""
+    """The state of a verifier."""
 
     #: Whether it has had keys, a snapshot, and a first answer that says how fresh it is.
     is_ready: bool
-    #: Whether it is ready and within its staleness bound now: good tokens are allowed.
+    #: Whether it is ready and within its staleness bound now: valid tokens are allowed.
     is_fresh: bool
     #: How stale it may be, in seconds; None before it is ready, and after it was closed.
     behind: float | None
@@ -52,21 +52,21 @@ class VerifierStatus:
     through: int
     #: Revocations that it keeps.
     entries: int
-    #: Why it does not follow now, for a log; None while it does.
+    #: Why it does not follow now, for a log; None if it does.
     problem: str | None
     #: The address that it follows, or tries now.
     address: str
-    #: Snapshots of the revocations that it took: one at its start, and one where the log no longer reached back to its
-    #: place.
+    #: The number of snapshots of the revocations that it took: one at its start, and one whenever the log no longer had
+    #: the events after its position.
     snapshots: int
 
 
 class Verifier:
     """Verifies access tokens of `realm` for `audience`. Threads share it.
 
-    The connection's API key must be one of that realm, of a client that policy lets watch
+    The connection's API key must be of that realm, and of a client that the policy allows to watch
     (`tessera/revocations:watch`). `close` ends the following, and so does losing the last reference. A closed verifier
-    allows nothing: good tokens are `Stale` to it.
+    allows nothing: for valid tokens it returns `Stale`.
     """
 
     def __init__(
@@ -83,14 +83,13 @@ class Verifier:
         calls: ClientOptions = _INTROSPECT,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Begins to follow the authority; whether it answers is seen in `status`.
+        """Begins to follow the authority; `status` shows whether it answers.
 
-        `staleness_bound`: how stale it may be and still allow, 0.1 s to 1 h. `leeway`: how far this
-        machine's clock may differ from the authority's, at most a minute. `subscriber`: a name for logs and
-        metrics, which two verifiers that run at once must not share. `required`: whether AwaitPropagation
-        waits for this verifier; it then needs a name. `calls`: how `Introspect` calls, for 2 s at most unless
-        set: for so long may a request wait while this verifier is stale. `clock`: what tokens are compared
-        with; staleness never comes from there.
+        `staleness_bound`: how stale it may be and still allow, 0.1 s to 1 h. `leeway`: how far this machine's clock may
+        differ from the authority's, at most a minute. `subscriber`: a name for logs and metrics, which two verifiers
+        that run at once must not share. `required`: whether AwaitPropagation waits for this verifier; it then needs a
+        name. `calls`: how `Introspect` calls, for 2 s at most unless set: a request may wait this long while this
+        verifier is stale. `clock`: what tokens are compared with; staleness never depends on it.
         """
         _check(realm, audience, staleness_bound, leeway, subscriber, required)
         addresses = connection.addresses.given
@@ -104,9 +103,9 @@ class Verifier:
     def ready(self, timeout: float | None = 30.0) -> None:
         """Waits until there are keys, a first snapshot, and an answer that says how fresh it is.
 
-        Raises `NotReadyError` with the reason: at once where waiting does not help, such as a wrong API key, a policy
-        that does not let it watch, or an unknown audience, and after `timeout` seconds (None: never). Raises
-        `ClosedError` where it is closed."""
+        Raises `NotReadyError` with the reason: at once if waiting does not help, such as for a wrong API key, a policy
+        that does not allow it to watch, or an unknown audience, and after `timeout` seconds (None: never). Raises
+        `ClosedError` if it is closed."""
         view = self._view
         with view.heard:
             view.heard.wait_for(lambda: view.is_closed or view.is_ready or view.is_permanent, timeout)
@@ -123,11 +122,11 @@ class Verifier:
         return True
 
     def applied(self, cursor: str, timeout: float | None = 30.0) -> bool:
-        """Waits until it has applied everything up to `cursor`, which a Revoke gave: from then on this verifier
+        """Waits until it has applied everything up to `cursor`, which a Revoke returned: from then on this verifier
         refuses what was revoked. It says nothing about other verifiers; AwaitPropagation does.
 
-        False where that took longer than `timeout` seconds. Raises `OtherLogError` where the cursor is of another
-        log, `ConfigurationError` where it is none, and `ClosedError` where this verifier is closed."""
+        False if that took longer than `timeout` seconds. Raises `OtherLogError` if the cursor is of another log,
+        `ConfigurationError` if it is not a cursor, and `ClosedError` if this verifier is closed."""
         place, view = parse_cursor(cursor), self._view
 
         def is_decided() -> bool:
@@ -142,10 +141,10 @@ class Verifier:
         return is_told
 
     def verify(self, token: str, required_scope: str | None = None, mode: Mode = FailClosed()) -> Decision:
-        """Whether `token` is good, and has the required scope (None: any good token will do); refuses when stale, unless
-        `mode` says otherwise. It waits only when stale: `Introspect` for the authority's answer, and each mode for a moment
-        where the token is of a place of the revocation log that was not heard of yet. One that stays ahead, such
-        as one with a claim that was made up, is never allowed."""
+        """Whether `token` is valid, and has the required scope (None: any valid token); refuses when stale, unless
+        `mode` says otherwise. It waits only when stale: `Introspect` for the authority's answer, and each mode for a
+        moment if the token has a position of the revocation log that is not known yet. A token that stays ahead, such
+        as one with an invented claim, is never allowed."""
         _check_question(required_scope, mode)
         bound = self._view.options.bound
         unheard_since = None
@@ -176,13 +175,13 @@ class Verifier:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it is ready and within its staleness bound now: for a readiness page."""
+        """Whether it is ready and within its staleness bound now: for a readiness endpoint."""
         behind = self._view.behind
         return behind is not None and behind <= self._view.options.bound
 
     @property
     def status(self) -> VerifierStatus:
-        """How it is doing."""
+        """Its state."""
         view = self._view
         with view.lock:
             known = view.known
@@ -201,7 +200,7 @@ class Verifier:
             raise ClosedError("the verifier is closed")
 
     def _introspect(self, token: str, required_scope: str | None) -> Decision | None:
-        """Asks the authority; None where it does not answer."""
+        """Asks the authority; None if it does not answer."""
         try:
             answer = self._client.introspect(tokens_pb.IntrospectRequest(token=token))
         except (CallError, ClosedError) as error:
@@ -221,14 +220,14 @@ class Verifier:
 
 
 class _Follower:
-    """One session after another, in a thread that ends before each fork and starts anew after it; knows nothing of
-    the verifier, so that losing that ends this."""
+    """One session after another, in a thread that ends before each fork and starts again after it. It has no reference
+    to the verifier, so that losing the verifier ends this."""
 
     def __init__(self, following: Following) -> None:
         self._following = following
         self._subscriber = following.subscriber
         self._is_stopped = False
-        #: Set: the thread is to end.
+        #: If set, the thread must end.
         self._interrupted = threading.Event()
         self._session: Session | None = None
         self._thread: threading.Thread | None = None
@@ -238,7 +237,7 @@ class _Follower:
         self._interrupted.set()
         session = self._session
         if session:
-            # The channel is closed by the thread: this may run anywhere, as the garbage is collected.
+            # The thread closes the channel: this may run anywhere, in garbage collection.
             session.cancel()
 
     def pause(self) -> None:
@@ -260,7 +259,7 @@ class _Follower:
             self._following.subscriber = _name_in_child(self._subscriber)
         if not self._is_stopped:
             self._interrupted = threading.Event()
-            # A fork that did not wait for it leaves the thread before in the parent.
+            # A fork that did not wait for the previous thread leaves it in the parent.
             previous = None if is_child else self._thread
             self._thread = threading.Thread(
                 target=self._run, args=(self._interrupted, previous), name="tessera-verifier", daemon=True
@@ -283,7 +282,7 @@ class _Follower:
                 session.stop()
             return session.run()
         except Exception as error:
-            # Such as a file of certificates that can't be read now: the next session may begin.
+            # For example a file of certificates that can't be read now: the next session may begin.
             return End(f"{type(error).__name__}: {error}")
         finally:
             self._session = None
@@ -301,7 +300,7 @@ def _end(follower: _Follower, client: Client) -> None:
 
 
 def _name_in_child(subscriber: str) -> str:
-    """Two verifiers that run at once must not share a name."""
+    """A name for this process: two verifiers that run at once must not share one."""
     suffix = f":{os.getpid()}"
     return subscriber and subscriber[: _SUBSCRIBER_MAX - len(suffix)] + suffix
 

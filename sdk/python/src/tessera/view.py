@@ -1,4 +1,4 @@
-"""What a verifier knows: keys, revocations, and since when it may have missed something."""
+"""A verifier's knowledge: keys, revocations, and since when it may have missed something."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from tessera.decision import Allow, Decision, Deny, DenyReason, Stale
 from tessera.revocations import Revocations
 from tessera.wire import VerifyingKey
 
-#: How long a token waits for the place of the revocation log that it is of, in seconds. An answer to a ping takes
-#: milliseconds.
+#: How long a token waits for its position of the revocation log, in seconds. An answer to a ping takes milliseconds.
 _CATCH_UP_MAX = 0.5
-#: How long before `iat` a token may be used, which is what the authority backdates `nbf` by.
+#: How long before `iat` a token may be used: the authority backdates `nbf` by this.
 NBF_BACKDATE = timedelta(seconds=10)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -35,13 +34,13 @@ class Options:
     leeway: timedelta
     cache_capacity: int
     clock: Callable[[], datetime]
-    #: Those of the authority, for texts.
+    #: The authority's addresses, for messages.
     addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Signed:
-    """A token whose signature is right."""
+    """A token with a correct signature."""
 
     claims: Claims
     key: VerifyingKey
@@ -49,23 +48,23 @@ class _Signed:
 
 @dataclass
 class Known:
-    """What is revoked, and how fresh that is."""
+    """What is revoked, and how fresh this is."""
 
     revoked: Revocations = field(default_factory=Revocations)
     #: Everything durable before this moment of the monotonic clock has been applied.
     fresh_as_of: float | None = None
-    #: Revocations of tokens that expired before this may have been left out or forgotten, so no leeway
-    #: reaches back beyond it.
+    #: Revocations of tokens that expired before this may have been left out or removed, so no leeway goes back beyond
+    #: it.
     forgotten_through: datetime = _EPOCH
     #: The last event of the revocation log that has been applied.
     through: int = 0
-    #: Which log that is.
+    #: The identity of that log.
     log: bytes | None = None
     #: How many snapshots were taken.
     snapshots: int = 0
 
     def forget_before(self, horizon: datetime) -> None:
-        """Forgets what no token can be alive for that this verifier would accept."""
+        """Removes what matters to no token that this verifier would accept."""
         self.forgotten_through = max(self.forgotten_through, horizon)
         self.revoked.forget_before(self.forgotten_through)
 
@@ -85,18 +84,18 @@ class View:
         #: Why it does not follow now, and whether waiting helps.
         self.problem: str | None = None
         self.is_permanent = False
-        #: The address where that was.
+        #: The address of the problem.
         self.problem_at = ", ".join(options.addresses)
-        #: The address that is followed, or tried.
+        #: The address that it follows, or tries.
         self.at = ""
-        #: Whether nothing is allowed any more.
+        #: Whether nothing is allowed any longer.
         self.is_closed = False
         #: Asks the follower to read the keys again.
         self.on_unknown_key: Callable[[], None] = lambda: None
-        #: Asks the follower to ask the authority how far the log has come.
+        #: Asks the follower to ask the authority for the end of the log.
         self.on_ahead: Callable[[], None] = lambda: None
         self.lock = threading.Lock()
-        #: Notified when the authority said how far the log has come, and when it can't be followed.
+        #: Notified when the authority reported the end of the log, and when it can't be followed.
         self.heard = threading.Condition(self.lock)
         #: Guarded by the lock.
         self.known = Known()
@@ -109,7 +108,7 @@ class View:
         self._keys.resume_in_child()
 
     def close(self) -> None:
-        """From now on nothing is fresh: no revocation is heard of any more."""
+        """From now on nothing is fresh: no further revocation is received."""
         with self.lock:
             self.is_closed = True
             self.heard.notify_all()
@@ -121,19 +120,19 @@ class View:
             self.heard.notify_all()
 
     def follow(self) -> None:
-        """The authority is followed, and has said how fresh all this is."""
+        """The authority is followed, and has reported how fresh all this is."""
         with self.lock:
             self.problem, self.is_permanent, self.is_ready = None, False, True
             self.heard.notify_all()
 
     @property
     def told(self) -> str | None:
-        """The problem, with its address where there are several."""
+        """The problem, with its address if there are several."""
         has_one = len(self.options.addresses) < 2
         return self.problem if has_one or self.problem is None else f"{self.problem_at}: {self.problem}"
 
     def put_keys(self, ring: dict[str, VerifyingKey]) -> None:
-        """Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a
+        """Other keys, another cache. The same keys keep their cache: anyone can cause them to be read again, with a
         token of an unknown key."""
         if ring == self._keys.ring:
             return
@@ -142,11 +141,11 @@ class View:
     def decide(
         self, token: str, required: str | None, bound: float, unheard_since: float | None = None
     ) -> Decision:
-        """The answer to `token` where a staleness up to `bound` is allowed.
+        """The answer to `token` if a staleness up to `bound` is allowed.
 
-        A token of a place of the log that was not heard of here is not allowed: it may have been issued a moment
-        ago, or say what nobody issued, so that no revocation could reach it. Where `unheard_since` is given it is,
-        for as long as the authority has not answered since that moment of the monotonic clock."""
+        A token with a position of the log that is not known here is not allowed: it may have been issued a moment ago,
+        or be invented, so that no revocation could reach it. If `unheard_since` is given, such a token is allowed for
+        as long as the authority has not answered since that moment of the monotonic clock."""
         if not isinstance(token, str):
             return Deny(DenyReason.MALFORMED)
         keys = self._keys
@@ -161,7 +160,7 @@ class View:
                 keys.forget(digest)
             if denied.reason is not DenyReason.UNKNOWN_KEY:
                 return Deny(denied.reason)
-            # The authority may have a key that was not heard of here yet.
+            # The authority may have a key that is not known here yet.
             with self.lock:
                 fresh_as_of = self.known.fresh_as_of
             return self._unless_stale(Deny(denied.reason), fresh_as_of, bound)
@@ -172,7 +171,7 @@ class View:
         return self._unless_stale(Allow(claims), fresh_as_of, bound)
 
     def catch_up(self, token: str) -> None:
-        """Waits a moment until the place of the log is known that `token` is of, where it is ahead."""
+        """Waits a moment until the log's position of `token` is known, if it is ahead."""
         untrusted = paseto.take_apart(token)
         claims = claims_of.decode(untrusted.payload) if untrusted else None
         if claims is None:
@@ -202,13 +201,13 @@ class View:
         return None if fresh_as_of is None or self.is_closed else time.monotonic() - fresh_as_of
 
     def _unless_stale(self, decision: Decision, fresh_as_of: float | None, bound: float) -> Decision:
-        # The moment is taken last: however long judging took, it counts as staleness.
+        # The time is taken last: the time that the decision took counts as staleness.
         behind = self._behind(fresh_as_of)
         return decision if behind is not None and behind <= bound else Stale(bound, behind)
 
     def _judge(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None, int]:
-        """What a signed token may be used for, with how fresh that is and how far the log is known: all from
-        under one lock."""
+        """What a signed token may be used for, how fresh this is and up to where the log is known: all from under one
+        lock."""
         self._check(signed)
         claims = signed.claims
         with self.lock:
@@ -222,7 +221,7 @@ class View:
 
     @staticmethod
     def left_of(claims: Claims, taken: frozenset[str], required: str | None) -> Claims:
-        """The claims without the scopes that were taken, among which must not be the required one."""
+        """The claims without the scopes that were removed; the required scope must not be among these."""
         if required is not None and required not in claims.scopes:
             raise _Denied(DenyReason.SCOPE_MISSING)
         if required is not None and required in taken:
@@ -251,8 +250,8 @@ class View:
             raise _Denied(DenyReason.WRONG_AUDIENCE)
 
     def judge_introspected(self, claims: Claims, active_scopes: frozenset[str], required: str | None) -> Decision:
-        """The authority has verified this very token and says that it is active; for whom it is, is asked
-        here."""
+        """The authority has verified this very token and reports that it is active; this checks its realm and
+        audience."""
         try:
             self.check_for_whom(claims)
             return Allow(self.left_of(claims, claims.scopes - active_scopes, required))
@@ -260,8 +259,7 @@ class View:
             return Deny(denied.reason)
 
     def _why_not_signed(self, token: str, keys: _Keys) -> DenyReason:
-        """Tells the refusals of a token apart that was not signed by any key: by what it says of itself,
-        which is good enough to refuse it by."""
+        """Distinguishes the refusals of a token that no key signed: by its own claims, which is enough to refuse it."""
         untrusted = paseto.take_apart(token)
         claims = claims_of.decode(untrusted.payload) if untrusted else None
         if untrusted is None or claims is None:
@@ -288,13 +286,13 @@ class _Keys:
         self._lock = threading.Lock()
 
     def signed(self, token: str, digest: bytes) -> _Signed | None:
-        """The token, if one of the keys signed it and it says what that key may say."""
+        """The token, if one of the keys signed it and its claims are allowed for that key."""
         cached = self._verified.get(digest)
         if cached:
             return cached
         untrusted = paseto.take_apart(token)
         key = untrusted and self.ring.get(untrusted.kid)
-        # No claim is read before the signature is known to be right.
+        # No claim is read before the signature is verified.
         if not untrusted or not key or not paseto.is_signed_by(untrusted, key.public):
             return None
         claims = claims_of.decode(untrusted.payload)
@@ -305,7 +303,7 @@ class _Keys:
         return signed
 
     def forget(self, digest: bytes) -> None:
-        """A token that is over is not met often again."""
+        """An expired token is rarely presented again."""
         with self._lock:
             self._verified.pop(digest, None)
 

@@ -1,4 +1,4 @@
-"""From the wire's events and keys to what a verifier keeps. What is not understood is never passed over."""
+"""Converting the wire's events and keys to what a verifier keeps. Unknown content is never skipped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _VERIFYING = {keys_pb.KEY_STATUS_PUBLISHED, keys_pb.KEY_STATUS_ACTIVE, keys_pb.K
 
 @dataclass(frozen=True)
 class Understood:
-    """An event, as far as it concerns a verifier."""
+    """An event, as far as a verifier needs it."""
 
     revocation: Revocation | None
     changes_keys: bool
@@ -49,7 +49,7 @@ class Understood:
 
 @dataclass(frozen=True)
 class VerifyingKey:
-    """The public half of a signing key, and whose tokens it verifies."""
+    """The public half of a signing key, and the realm whose tokens it verifies."""
 
     kid: str
     public: Ed25519PublicKey
@@ -63,7 +63,7 @@ class VerifyingKey:
 
 
 def understand(event: pb.RevocationEvent, realm: str) -> Understood | None:
-    """What an event means; None where this verifier does not know."""
+    """The meaning of an event; None if this verifier does not know it."""
     if event.realm != realm:
         return None
     changes_keys = event.kind in _CHANGES_KEYS
@@ -91,13 +91,13 @@ def _revocation(event: pb.RevocationEvent) -> Revocation | None:
 
 
 def moment(timestamp: Timestamp) -> datetime:
-    """A time of the wire."""
+    """A time on the wire."""
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
 def keyring(keys: Iterable[keys_pb.VerifyingKey], realm: str, leeway: timedelta) -> dict[str, VerifyingKey]:
-    """The keys of the realm that verify, by their id. One that can't be read, or whose use is not known
-    here, verifies nothing. A retired key keeps verifying for the leeway that its last token has."""
+    """The keys of the realm that verify, by their id. A key that can't be read, or whose use is not known here,
+    verifies nothing. A retired key still verifies for the leeway of its last token."""
     ring = {}
     for key in keys:
         if key.realm != realm or key.status not in _VERIFYING:
