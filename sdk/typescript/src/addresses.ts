@@ -1,16 +1,17 @@
 /**
  * The addresses of an authority's nodes, and which of them is next.
  *
- * grpc-js can choose among several addresses too (`ipv4:a,b` with `pick_first` or `round_robin`), but it takes no names
- * there, knows one name for the certificates of all, and leaves an address only where no connection can be made. A node that
- * answers UNAVAILABLE has to be left as well, and so has one that is frozen; a stream has to know where it is, to say so. So
- * each address has a channel of its own, and what is here chooses among them, for verifiers and for calls.
+ * grpc-js can choose among several addresses too (`ipv4:a,b` with `pick_first` or `round_robin`). But it accepts no
+ * names there, uses one name for the certificates of all addresses, and leaves an address only if no connection can be
+ * made. A client must also leave a node that answers UNAVAILABLE, or that is frozen, and a stream must know its address
+ * to report it. So each address has a separate channel, and this module chooses among them, for verifiers and for
+ * calls.
  */
 
 import { ConfigurationError } from './errors.js'
 import { shown } from './options.js'
 
-/** More are a mistake: an authority has a handful of nodes. */
+/** More are a mistake: an authority has only a few nodes. */
 const ADDRESSES_MAX = 16
 const EXAMPLE = 'https://auth.example.org:7600'
 const NONE = `no address: name at least one, such as ${EXAMPLE}`
@@ -18,9 +19,9 @@ const HOST = /^(\[[0-9A-Fa-f:.]+\]|[^[\]:\\]+)$/
 const PORT_MAX = 65_535
 
 /**
- * The addresses of one authority, in the order in which they are tried: by chance, unless `inOrder`. So many clients spread
- * over the nodes, and over those that are left when one is gone. All that is made of one connection shares which one is
- * preferred, so that what one finds out spares the others an attempt.
+ * The addresses of one authority, in the order in which they are tried: random, unless `inOrder`. So many clients
+ * spread over the nodes, and over the remaining nodes if one is lost. All objects of one connection share the preferred
+ * address, so that a failure that one of them finds saves the others an attempt.
  */
 export class Addresses {
   readonly given: readonly string[]
@@ -31,7 +32,7 @@ export class Addresses {
   constructor(address: string | readonly string[], inOrder = false) {
     const given = new Map<string, string>()
     for (const one of listOf(address)) {
-      // How they are written aside.
+      // Duplicates with another spelling are left out.
       const plain = one.replace(/\/+$/, '').toLowerCase()
       given.set(plain, given.get(plain) ?? one)
     }
@@ -48,36 +49,36 @@ export class Addresses {
     return this.tried.length
   }
 
-  /** Whether they have encryption. */
+  /** Whether they are encrypted. */
   get areEncrypted(): boolean {
     return isEncrypted(this.tried[0] ?? '')
   }
 
-  /** The place of the address that worked last. */
+  /** The index of the address that worked last. */
   get preferred(): number {
     return this.#preferred
   }
 
-  /** The address at this place did not work: others need not try it first. */
+  /** The address at this index failed: others need not try it first. */
   leave(at: number): void {
-    // Where another one is preferred already, somebody was faster.
+    // If another one is preferred already, another call was faster.
     if (this.#preferred === at) {
       this.#preferred = this.after(at)
     }
   }
 
-  /** The address at this place works. */
+  /** The address at this index works. */
   prefer(at: number): void {
     this.#preferred = at
   }
 
-  /** The next place. */
+  /** The next index. */
   after(at: number): number {
     return (at + 1) % this.count
   }
 }
 
-/** A way around the addresses of who looks for one that works; it begins at the one that worked last. */
+/** One search for an address that works; it begins at the address that worked last. */
 export class Round {
   readonly #addresses: Addresses
   #at: number
@@ -88,12 +89,12 @@ export class Round {
     this.#at = addresses.preferred
   }
 
-  /** At which place it is. */
+  /** The current index. */
   get at(): number {
     return this.#at
   }
 
-  /** The address that it is at. */
+  /** The current address. */
   get address(): string {
     return this.#addresses.tried[this.#at] ?? ''
   }
@@ -103,13 +104,14 @@ export class Round {
     return this.#failed >= this.#addresses.count
   }
 
-  /** Whether no address is left in this round but the one that it is at. */
+  /** Whether the current address is the last one of this round. */
   get isAtLast(): boolean {
     return (this.#failed + 1) % this.#addresses.count === 0
   }
 
   /**
-   * Goes on to the next address, because this one failed. Whether each has failed once more, so that it is time to wait.
+   * Moves to the next address, because this one failed. Returns whether each address has failed once more, so that it
+   * is time to wait.
    */
   leave(): boolean {
     this.#addresses.leave(this.#at)
@@ -118,7 +120,7 @@ export class Round {
     return this.#failed % this.#addresses.count === 0
   }
 
-  /** The address that it is at works. Whether one had failed before. */
+  /** The current address works. Returns whether one had failed before. */
   worked(): boolean {
     const hadFailed = this.#failed > 0
     this.#failed = 0
@@ -129,19 +131,19 @@ export class Round {
   }
 }
 
-/** What gRPC connects to. */
+/** The target for gRPC. */
 export function targetOf(address: string): string {
   const target = address.replace(/^https?:\/\//i, '').replace(/\/$/, '')
-  // Where there is no port, gRPC takes that of https.
+  // Without a port, gRPC uses that of https.
   return isEncrypted(address) || /:\d+$/.test(target) ? target : `${target}:80`
 }
 
-/** Whether an address has encryption. */
+/** Whether an address is encrypted. */
 export function isEncrypted(address: string): boolean {
   return /^https:/i.test(address)
 }
 
-/** Each address for itself. */
+/** Each address separately. */
 function listOf(address: string | readonly string[]): string[] {
   const listed: unknown[] = Array.isArray(address) ? address : [address]
   if (listed.every((text) => text === undefined || text === null)) {

@@ -1,4 +1,4 @@
-/** Typed calls, each with a deadline, retried only where a retry is safe. */
+/** Typed calls, each with a deadline, retried only if a retry is safe. */
 
 import { randomUUID } from 'node:crypto'
 
@@ -32,9 +32,9 @@ import { v1 } from './proto.js'
 import { Backoff, sleep } from './retry.js'
 
 const KEYS_PAGE = 500
-/** More pages than any realm has: a server that never ends its list is not followed for ever. */
+/** More pages than any realm has: a list of a server that never ends is not followed forever. */
 const KEY_PAGES_MAX = 100
-/** The longest that connecting may take where there is another address to try. */
+/** The longest that connecting may take if there is another address to try. */
 const CONNECT_MAX_MS = 5_000
 
 /** How a `Client` calls. */
@@ -47,7 +47,7 @@ export interface ClientOptions {
   backoffMaxMs?: number
 }
 
-/** An answer, with when its request was sent, on the monotonic clock. */
+/** An answer, and when its request was sent, on the monotonic clock. */
 export interface Answered<A> {
   answer: A
   sentAt: number
@@ -83,12 +83,12 @@ class Services {
 /**
  * Calls an authority.
  *
- * UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
- * authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once until
- * each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the attempt
- * before it failed; where nobody answered, the next call begins at another address. Where the deadline leaves no time for a
- * retry, the call ends at once with the last failure. Every call rejects with a `CallError`, or with a `ConfigurationError`
- * where its request can't be written.
+ * UNAVAILABLE and ABORTED are retried with backoff until the deadline, and at least after the wait that the authority
+ * asks for; other errors are not retried. With several addresses, UNAVAILABLE is retried at the next one, at once until
+ * each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the
+ * previous attempt failed; if there was no answer, the next call begins at another address. If the deadline leaves no
+ * time for a retry, the call ends at once with the last failure. Every call rejects with a `CallError`, or with a
+ * `ConfigurationError` if its request can't be encoded.
  */
 export class Client {
   readonly #connection: Connection
@@ -105,8 +105,8 @@ export class Client {
   }
 
   /**
-   * Starts a session. Without a `requestId` it gets a random one, so that a retry whose first answer was lost
-   * gives the same session.
+   * Starts a session. Without a `requestId` it gets a random one, so that a retry gives the same session if the first
+   * answer was lost.
    */
   async issue(request: IssueRequest): Promise<IssueResponse> {
     return (await this.issueTimed(request)).answer
@@ -117,7 +117,7 @@ export class Client {
     return (await this.refreshTimed(request)).answer
   }
 
-  /** Asks what a token says, and whether it is active; an inactive token is no error. */
+  /** Returns what a token says, and whether it is active; an inactive token is not an error. */
   async introspect(request: IntrospectRequest): Promise<IntrospectResponse> {
     const method: At<IntrospectRequest, IntrospectResponse> = ({ tokens }) => tokens.introspect.bind(tokens)
     return (await this.#retried(method, request)).answer
@@ -129,7 +129,7 @@ export class Client {
     return (await this.#retried(method, request)).answer
   }
 
-  /** Answers when every required subscriber has the place of `cursor`, or refuses by itself. */
+  /** Answers when every required subscriber has the position of `cursor`, or refuses by itself. */
   async awaitPropagation(cursor: string): Promise<Propagation> {
     const method: At<{ cursor: string }, Propagation> = ({ revocations }) =>
       revocations.awaitPropagation.bind(revocations)
@@ -142,19 +142,19 @@ export class Client {
     return allKeys(async (request) => (await this.#retried(method, request)).answer, realm)
   }
 
-  /** Closes the connections. Calls fail with a `ClosedError` from then on, those under way included. */
+  /** Closes the connections. From then on calls fail with a `ClosedError`, including those in progress. */
   close(): void {
     this.#isClosed = true
     this.#services.forEach(({ tokens }) => tokens.close())
   }
 
-  /** As `issue`, with when the request was sent. */
+  /** As `issue`, with the time at which the request was sent. */
   async issueTimed(request: IssueRequest): Promise<Answered<IssueResponse>> {
     const method: At<IssueRequest, IssueResponse> = ({ tokens }) => tokens.issue.bind(tokens)
     return this.#retried(method, { ...request, requestId: request.requestId || randomUUID() })
   }
 
-  /** As `refresh`, with when the request was sent. */
+  /** As `refresh`, with the time at which the request was sent. */
   async refreshTimed(request: RefreshRequest): Promise<Answered<RefreshResponse>> {
     const method: At<RefreshRequest, RefreshResponse> = ({ tokens }) => tokens.refresh.bind(tokens)
     return this.#retried(method, request)
@@ -203,19 +203,19 @@ export class Client {
     }
   }
 
-  /** Goes on to the next address where that may help. Whether the next attempt is to wait. */
+  /** Moves to the next address if that may help. Returns whether to wait before the next attempt. */
   #isTimeToWait(failure: CallError, round: Round): boolean {
     if (failure.isDeadline && failure.reason === undefined) {
-      // Nobody was there: it may be frozen. The next call begins elsewhere.
+      // There was no answer: the node may be frozen. The next call begins elsewhere.
       this.#connection.addresses.leave(round.at)
     }
-    // What else is retried is nothing that another node would answer otherwise.
+    // For other retried errors, another node would answer the same.
     return failure.code !== status.UNAVAILABLE || round.leave()
   }
 
   /**
-   * One call to one address. grpc-js connects for as long as it takes: where there are several addresses, one that can't be
-   * reached leaves the time to try the others.
+   * One call to one address. grpc-js has no limit for connecting: with several addresses, one that can't be reached
+   * leaves the time to try the others.
    */
   #call<Q, A>(services: Services, method: Method<Q, A>, request: Q, timeoutMs: number): Promise<A> {
     const count = this.#services.length
@@ -230,7 +230,10 @@ export class Client {
   }
 }
 
-/** One call; rejects with a `CallError` or a `ConfigurationError`. Where a client is still `connecting` after a time, it has failed. */
+/**
+ * One call; rejects with a `CallError` or a `ConfigurationError`. It fails if a client is still `connecting` after a
+ * time.
+ */
 export function call<Q, A>(
   method: Method<Q, A>,
   request: Q,
@@ -261,7 +264,7 @@ export function call<Q, A>(
         }, connectMs)
       }
     } catch (error) {
-      // A request that can't be written, or a client that was closed.
+      // A request that can't be encoded, or a client that was closed.
       reject(protocolError((error as Error).message))
     }
   })
@@ -269,7 +272,7 @@ export function call<Q, A>(
 
 function failureOf(error: ServiceError): CallError | ConfigurationError {
   const [, unwritable] = /^Request message serialization failure: (.*)$/s.exec(error.details) ?? []
-  // What is not of the type that the proto says.
+  // A value without the type of the proto.
   return unwritable === undefined ? callError(error) : new ConfigurationError(`the request can't be written: ${unwritable}`)
 }
 
@@ -291,7 +294,7 @@ export async function allKeys(
   throw protocolError('the list of keys does not end')
 }
 
-/** The authority answered what it may not answer. */
+/** The authority's answer is not valid. */
 export function protocolError(message: string): CallError {
   return new PassingError(status.INTERNAL, undefined, message)
 }

@@ -1,4 +1,4 @@
-/** What an access token says. */
+/** The content of an access token. */
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
@@ -29,21 +29,21 @@ export interface Claims {
   readonly labels: readonly string[]
 }
 
-/** The claims as they stand in a token. */
+/** The claims in the form of a token. */
 type Wire = Record<
   'iss' | 'sub' | 'aud' | 'jti' | 'iat' | 'nbf' | 'exp' | 'scope' | 'realm' | 'client_id' | 'sid' | 'pol',
   string
 > & { gen: number; rev: number; roles: string[]; labels?: string[] }
 
-/** The claims in a payload; undefined where anything in it is not exactly right. */
+/** The claims in a payload; undefined if anything in it is not exactly right. */
 export function decodeClaims(payload: Uint8Array): Claims | undefined {
   const wire = parseExactly(payload)
   return wire !== undefined && hasTheForm(wire) ? claimsOf(wire) : undefined
 }
 
 /**
- * JSON that is written as the authority writes it. `JSON.parse` keeps the last of two members with one name:
- * written again, such a text is another.
+ * JSON in the exact form in which the authority writes it. `JSON.parse` keeps the last of two members with one name, so
+ * such a text differs when it is written again.
  */
 function parseExactly(payload: Uint8Array): unknown {
   try {
@@ -80,7 +80,7 @@ function isTime(text: string): boolean {
   return TIME.test(text) && !Number.isNaN(Date.parse(text))
 }
 
-/** Whether it is a UUID written as everywhere: then equal ids are equal texts. */
+/** Whether it is a UUID in its usual form: then equal ids are equal texts. */
 export function isUuid(text: string): boolean {
   return UUID.test(text)
 }

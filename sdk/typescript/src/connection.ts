@@ -1,4 +1,4 @@
-/** Where the authority is, and with which API key to call it. */
+/** The address of the authority, and the API key for calls. */
 
 import { type Client, type ClientOptions, type ChannelCredentials, Metadata, credentials } from '@grpc/grpc-js'
 
@@ -12,28 +12,28 @@ const OPTIONS: ClientOptions = {
   'grpc.keepalive_timeout_ms': 5_000,
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 2_000,
-  // Channels share connections otherwise, and one that stalled would stall the next channel too.
+  // Channels share connections otherwise, and a stalled one would stall the next channel too.
   'grpc.use_local_subchannel_pool': 1,
 }
 
 /** How to connect. */
 export interface ConnectionOptions {
   /**
-   * `https://…`, or `http://…` without encryption. Several are those of the authority's nodes, 16 at most: a list of them,
-   * or a text with commas between them. A verifier follows one, and calls go to one; when that does not answer, can't be
-   * reached or says UNAVAILABLE, they go on at the next.
+   * `https://…`, or `http://…` without encryption. Several are those of the authority's nodes, at most 16: a list of
+   * them, or a text with commas between them. A verifier follows one, and calls go to one. If that does not answer,
+   * can't be reached or answers UNAVAILABLE, they continue at the next.
    */
   address: string | readonly string[]
   /** `tsk_…` */
   apiKey: string
-  /** What an `https://` address is trusted by: the content of a PEM file. Unset: what this system trusts. */
+  /** The roots that verify an `https://` address: the content of a PEM file. Unset: the roots of this system. */
   certificateAuthority?: string | Uint8Array
-  /** The certificate of this service as PEM, where the authority wants one of its clients, and its key. */
+  /** The client certificate of this service as PEM, if the authority requires one, and its key. */
   clientCertificate?: string | Uint8Array
   clientKey?: string | Uint8Array
   /**
-   * Whether several addresses are tried in the order in which they were given: where one is near. Unset: in one by chance, so
-   * that many clients spread over the nodes.
+   * Whether several addresses are tried in the given order: if one of them is near. Unset: in a random order, so that
+   * many clients spread over the nodes.
    */
   inOrder?: boolean
 }
@@ -46,7 +46,7 @@ function isThisMachine(address: string): boolean {
   return host === 'localhost' || host === '[::1]' || /^127(\.\d+){3}$/.test(host)
 }
 
-/** An API key, without what is around it in a file. The error has nothing of it. */
+/** An API key, without the whitespace around it in a file. The error contains nothing of it. */
 function apiKeyOf(given: unknown): string {
   if (given !== undefined && given !== null && typeof given !== 'string') {
     throw new ConfigurationError(`the API key is a text: not of type ${typeof given}`)
@@ -65,8 +65,8 @@ function apiKeyOf(given: unknown): string {
 }
 
 /**
- * The address of an authority, or the addresses of its nodes, and the API key to call it with. Nothing that prints it shows
- * the key. All that is made of a connection shares which address worked last.
+ * The address of an authority, or the addresses of its nodes, and the API key for calls. Nothing that prints it shows
+ * the key. All objects of a connection share which address worked last.
  */
 export class Connection {
   readonly addresses: Addresses
@@ -93,15 +93,15 @@ export class Connection {
   }
 
   /**
-   * The client of a service at one of the addresses (the first that is tried, unless it is said), on the connection of another
-   * client, or one of its own, made when it is needed.
+   * The client of a service at one of the addresses (by default the first in the order), on the connection of another
+   * client, or on a separate one, made when it is needed.
    */
   client<C>(service: ClientClass<C>, beside?: Client, address = this.addresses.tried[0] ?? ''): C {
     const options = beside === undefined ? OPTIONS : { channelOverride: beside.getChannel() }
     return new service(targetOf(address), this.#credentials, options)
   }
 
-  /** Why an address can't be connected to, by what a call said; undefined where it is not clear. */
+  /** Why connecting to an address fails, according to a call's details; undefined if it is not clear. */
   diagnosis(address: string, details: string): Promise<string | undefined> {
     return diagnose(address, details)
   }

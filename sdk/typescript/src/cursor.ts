@@ -1,4 +1,4 @@
-/** Places in the revocation log. */
+/** Positions in the revocation log. */
 
 import { ConfigurationError } from './errors.js'
 
@@ -7,13 +7,13 @@ const TAG_LENGTH = 16
 /** A version, a log and a sequence; the digest of a filter may follow. */
 const LENGTHS = [25, 57]
 
-/** A place, as far as a verifier needs to know it. */
+/** A position, as far as a verifier needs it. */
 export interface Cursor {
   log: string
   sequence: number
 }
 
-/** What a cursor of the authority says. Throws a `ConfigurationError` where it is none. */
+/** The content of a cursor of the authority. Throws a `ConfigurationError` if it is not a cursor. */
 export function parseCursor(text: string): Cursor {
   const bytes = Buffer.from(text, 'base64url')
   const body = bytes.subarray(0, Math.max(0, bytes.length - TAG_LENGTH))

@@ -1,4 +1,4 @@
-/** Why a call failed, and what its caller can do about it. */
+/** Why a call failed, and what its caller can do. */
 
 import { type ServiceError, status } from '@grpc/grpc-js'
 
@@ -11,7 +11,7 @@ export class TesseraError extends Error {
   }
 }
 
-/** An option that can't be right. */
+/** An invalid option. */
 export class ConfigurationError extends TesseraError {}
 
 /** It was closed. */
@@ -20,7 +20,7 @@ export class ClosedError extends TesseraError {}
 /** A verifier is not ready. */
 export class NotReadyError extends TesseraError {
   constructor(
-    /** Why. */
+    /** The reason. */
     readonly problem: string,
     /** Whether waiting does not help: the API key, the policy or the options are wrong. */
     readonly isPermanent: boolean,
@@ -30,12 +30,12 @@ export class NotReadyError extends TesseraError {
 }
 
 /**
- * A cursor is of another revocation log than the one that a verifier follows: of another authority, or of this one before
- * its data was set up anew.
+ * A cursor is of another revocation log than the one that a verifier follows: of another authority, or of this one
+ * before its data was recreated.
  */
 export class OtherLogError extends TesseraError {}
 
-/** A call failed. What can be done about it is in the subclass. */
+/** A call failed. The subclass says what the caller can do. */
 export class CallError extends TesseraError {
   constructor(
     /** The code of the status. */
@@ -49,12 +49,12 @@ export class CallError extends TesseraError {
     super(`${reason ?? status[code]}: ${details}`)
   }
 
-  /** This error at an address, with a diagnosis where no Tessera was reached, of which gRPC says little. */
+  /** This error at an address, with a diagnosis if no Tessera was reached, since gRPC gives little information. */
   async explained(address: string, diagnosis: (details: string) => Promise<string | undefined>): Promise<CallError> {
     if (this.reason !== undefined) {
       return this
     }
-    // It is a help for the error, and must not take its place.
+    // The diagnosis only supplements the error, and must not replace it.
     const diagnosed = this.code === status.UNAVAILABLE ? await diagnosis(this.details).catch(() => undefined) : undefined
     const why = diagnosed ?? this.#otherServer(address)
     const details = `${why} (${this.details})`
@@ -62,7 +62,7 @@ export class CallError extends TesseraError {
   }
 
   #otherServer(address: string): string | undefined {
-    // With UNAVAILABLE, a status of HTTP is that of a proxy before an authority that is away.
+    // With UNAVAILABLE, a status of HTTP comes from a proxy before an authority that is unavailable.
     const hasStatus = OTHER_SERVER.has(this.code) && this.details.includes('HTTP status code ')
     if (hasStatus || NOT_HTTP2.test(this.details)) {
       return `no Tessera answers at ${address}: is this the admin socket, or another HTTP server?`
@@ -72,14 +72,14 @@ export class CallError extends TesseraError {
       : undefined
   }
 
-  /** This error, with the address where it was, which an answer of the authority does not need. */
+  /** This error, with its address; an answer of the authority does not need it. */
   at(address: string): CallError {
     return this.code !== status.UNAVAILABLE || this.reason !== undefined
       ? this
       : new PassingError(this.code, undefined, `${address}: ${this.details}`, this.retryAfterMs)
   }
 
-  /** This error of an attempt that a deadline cut off, with how the attempt before failed. */
+  /** This error of an attempt that a deadline cut off, with the failure of the previous attempt. */
   cutOff(before: CallError | undefined): CallError {
     const own = this.reason === undefined ? 'the deadline passed; the call may still have its effect' : this.details
     const details = before === undefined ? own : `${own}; the attempt before failed: ${before.message}`
@@ -97,7 +97,7 @@ export class CallError extends TesseraError {
   }
 }
 
-/** It may pass by itself: try the same again later. */
+/** It may be temporary: try the same again later. */
 export class PassingError extends CallError {}
 
 /** Don't repeat it unchanged. */
@@ -117,12 +117,12 @@ const PASSING: ReadonlySet<status> = new Set([
   status.DATA_LOSS,
 ])
 
-/** What gRPC makes of the statuses of an HTTP server that knows nothing of gRPC. */
+/** How gRPC maps the statuses of an HTTP server without gRPC. */
 const OTHER_SERVER: ReadonlySet<status> = new Set([status.UNIMPLEMENTED, status.UNKNOWN, status.INTERNAL])
-/** How grpc-js says that a server has not even HTTP/2. */
+/** The message of grpc-js if a server does not even support HTTP/2. */
 const NOT_HTTP2 = /^No connection established\. Last error: Protocol error/
 
-/** The error of a call that grpc-js gave. */
+/** The error of a call, from grpc-js's error. */
 export function callError(error: Pick<ServiceError, 'code' | 'details' | 'metadata'>): CallError {
   const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? []
   const { message, reason, retryAfterMs } = bytes instanceof Uint8Array ? readStatusDetails(bytes) : {}

@@ -5,8 +5,8 @@ import type { AccessToken, TokenSource } from './token-source.js'
 /**
  * A `fetch` that sends a token of the source with each request.
  *
- * An answer 401 makes the source give the token up, and the request is sent once more with a new one, where there is one
- * and the body can be sent again. Where there is no token, it rejects with the error of `TokenSource.token`. A redirect to
+ * After an answer 401 the source gives the token up, and the request is sent once more with a new one, if there is one
+ * and the body can be sent again. Without a token, it rejects with the error of `TokenSource.token`. A redirect to
  * another origin is followed without the token, as `fetch` does.
  */
 export function fetchWithToken(source: TokenSource, inner: typeof fetch = fetch): typeof fetch {
@@ -40,7 +40,7 @@ function isElsewhere(response: Response, input: Parameters<typeof fetch>[0]): bo
   return response.redirected && new URL(response.url).origin !== new URL(asked).origin
 }
 
-/** What was streamed is gone. */
+/** Whether a body can be sent again: a streamed body is gone. */
 function canRepeat(body: unknown): boolean {
   const isStream = body instanceof ReadableStream
   const isIterable = typeof body === 'object' && body !== null && Symbol.asyncIterator in body

@@ -1,4 +1,4 @@
-/** What a verifier keeps from one stream of revocations to the next, and where that is opened. */
+/** What a verifier keeps from one stream of revocations to the next, and the address of the next stream. */
 
 import { Round } from './addresses.js'
 import type { Connection } from './connection.js'
@@ -13,8 +13,8 @@ const BACKOFF_MAX_MS = 5_000
 const ANOTHER_LOG: ReadonlySet<string | undefined> = new Set(['CURSOR_EXPIRED', 'CURSOR_INVALID'])
 
 /**
- * Why a session ended, in words for a log. The next one goes on where this one was, or `startsAgain` with a
- * snapshot; what is known stays in force until that is complete.
+ * Why a session ended, in words for a log. The next one continues at the same position, or `startsAgain` with a
+ * snapshot; the current knowledge stays in force until that is complete.
  */
 export class End extends Error {
   constructor(
@@ -22,31 +22,34 @@ export class End extends Error {
     readonly startsAgain = false,
     /** Waiting does not help. */
     readonly isPermanent = false,
-    /** The authority does not have the place that was asked for: the address is good. */
+    /** The authority does not have the requested position: the address is good. */
     readonly isAboutPlace = false,
   ) {
     super(problem)
   }
 
-  /** By a call that failed. Also after SLOW_CONSUMER and DRAINING, what was applied last is where to go on. */
+  /**
+   * The end by a failed call. Also after SLOW_CONSUMER and DRAINING, the next session continues after the last applied
+   * message.
+   */
   static of(failure: CallError, what = ''): End {
     const startsAgain = ANOTHER_LOG.has(failure.reason)
     return new End(`${what}${failure.message}`, startsAgain, failure instanceof PermanentError && !startsAgain, startsAgain)
   }
 }
 
-/** What outlives a session. */
+/** The state that outlives a session. */
 export class Following {
-  /** The cursor of the last thing applied; undefined: a snapshot is needed. */
+  /** The cursor of the last message that was applied; undefined: a snapshot is needed. */
   place: string | undefined
-  /** The key set that the keys were read for; undefined: they may have changed. */
+  /** The key set that the keys were read for; undefined: it may have changed. */
   keySet: string | undefined
   keysReadAt = -Infinity
   readonly backoff = new Backoff(BACKOFF_MS, BACKOFF_MAX_MS)
   readonly problems = new ProblemLog('following the revocations was interrupted', 'the revocations are followed')
 
   readonly round: Round
-  /** Which address was left, and why, until another one is known to last. */
+  /** The address that was left, and why, until another one works for long enough. */
   #left: { address: string; problem: string } | undefined
 
   constructor(
@@ -54,7 +57,7 @@ export class Following {
     readonly connection: Connection,
     readonly subscriber: string,
     readonly required: boolean,
-    /** How often an unknown key may make the keys be read again. */
+    /** How often an unknown key may cause the keys to be read again. */
     readonly rereadIntervalMs: number,
   ) {
     this.round = new Round(connection.addresses)
@@ -67,30 +70,30 @@ export class Following {
   }
 
   /**
-   * How long nothing may come from an address. Where it is the only one, or each was tried, up to the bound: then what is known
-   * is stale anyway. Else so short that each of the others can be tried within the bound: half of it for the one that is
-   * followed, and the rest for all others.
+   * How long an address may be silent. If it is the only one, or each was tried, up to the bound: then the knowledge is
+   * stale anyway. Otherwise, short enough that each of the others can be tried within the bound: half of the bound for
+   * the address that is followed, and the rest for all others.
    */
   patienceMs(hasAnswered: boolean): number {
     const { count } = this.connection.addresses
     const { boundMs } = this.view.accepted
     const parts = count === 1 || this.round.isOver ? 1 : hasAnswered ? 2 : 2 * (count - 1)
-    // Less is a machine that is busy.
+    // A shorter time would fail on a busy machine.
     return Math.max(boundMs / parts, 200)
   }
 
-  /** The failure of a stream, with why the address can't be connected to. */
+  /** The failure of a stream, with the reason that the address can't be connected to. */
   explained(failure: CallError): Promise<CallError> {
     const { address, isAtLast } = this.round
     return failure.explained(address, async (details) =>
-      // Not while another one is left to try, for it takes time.
+      // Not while another one is left to try, since it takes time.
       isAtLast ? this.connection.diagnosis(address, details) : undefined,
     )
   }
 
   /**
-   * A ping was answered, on a stream of this age. A young one counts for nothing yet: what fails after each answer is left as
-   * what never answers is, so that streams that end at once don't make this go round without a wait.
+   * A ping was answered, on a stream of this age. A young stream does not count yet: an address that fails after each
+   * answer is left like one that never answers, so that streams that end at once don't cause attempts without a wait.
    */
   answered(ageMs: number): void {
     this.backoff.reset()
@@ -109,15 +112,15 @@ export class Following {
     }
   }
 
-  /** Takes note of how a session ended. How long to wait before the next one. */
+  /** Records how a session ended. Returns how long to wait before the next one. */
   after(end: End): number {
     const { address } = this.round
     if (end.startsAgain) {
       this.place = undefined
     }
     this.#left ??= { address, problem: end.message }
-    // A place that an authority does not have, it has nowhere. What waiting does not help, no other address does: it is
-    // tried, as there may be another authority here by mistake, but not at once.
+    // A position that one node does not have, no node has. If waiting does not help, another address does not help
+    // either: it is tried, as the address may be of another authority by mistake, but not at once.
     const isTimeToWait = end.isAboutPlace || this.round.leave() || end.isPermanent
     this.view.fail(address, end.message, end.isPermanent)
     this.problems.failed(this.view.told ?? '')

@@ -36,17 +36,17 @@ import type { Verifier } from './verifier.js'
 export interface Protection {
   verifier: Verifier
   /**
-   * What each method requires, by its name in the proto: a scope; null where any good token will do; or a scope with what
+   * The requirement of each method, by its name in the proto: a scope; null for any valid token; or a scope with what
    * to do while stale.
    */
   required: Record<string, string | Requirement | null>
   /** Methods that need no token. */
   public?: readonly string[]
-  /** What to do while the verifier is stale, where a method does not say. */
+  /** What to do while the verifier is stale, for methods that don't specify it. */
   mode?: Mode
 }
 
-/** The call of a handler, as far as it is looked at here. */
+/** The call of a handler, as far as this module needs it. */
 interface Call {
   metadata: Metadata
   getPath?(): string
@@ -58,7 +58,7 @@ type Handler = (call: Call, callback?: Callback) => void
 
 const claims = new WeakMap<object, Claims>()
 
-/** The claims of the token that a call came with, in a handler of a protected service. */
+/** The claims of a call's token, in a handler of a protected service. */
 export function claimsOfCall(call: object): Claims {
   const found = claims.get(call)
   if (found === undefined) {
@@ -68,12 +68,13 @@ export function claimsOfCall(call: object): Claims {
 }
 
 /**
- * The status with which to refuse a call whose token lacks a scope with parameters from its message; undefined where the
- * token has it: `const refused = lacksScope(call, 'videos/{id}:play', { id: call.request.film })`. A handler gives the
- * status to its callback, or emits it as `error` where it answers with a stream.
+ * The status with which to refuse a call whose token lacks a scope with parameters from its message; undefined if the
+ * token has it: `const refused = lacksScope(call, 'videos/{id}:play', { id: call.request.film })`. A handler passes the
+ * status to its callback, or emits it as `error` if it answers with a stream.
  *
- * A call is admitted before its handler sees the message. So list the method with null (any good token), and ask this first
- * in its handler. A value must be one segment of a resource: one that no scope can have, such as `a/b`, is refused too.
+ * A call is admitted before its handler sees the message. So list the method with null (any valid token), and call this
+ * first in its handler. A value must be one segment of a resource: a value that no scope can have, such as `a/b`, is
+ * refused too.
  */
 export function lacksScope(
   call: object,
@@ -91,9 +92,9 @@ export function lacksScope(
 /**
  * The implementation of a service behind tokens, for `server.addService(definition, …)`.
  *
- * A method that is neither in `required` nor public is refused, so that a new one is not open by accident. A stream
- * is judged when it opens. Refusals have a google.rpc.ErrorInfo, and the log says why. Throws a `ConfigurationError` where
- * `protection` can't be right.
+ * A method that is neither in `required` nor public is refused, so that a new one is not open by accident. A stream is
+ * checked when it opens. Refusals have a google.rpc.ErrorInfo, and the log has the reason. Throws a
+ * `ConfigurationError` if `protection` is not valid.
  */
 export function protectService<I extends UntypedServiceImplementation>(
   definition: ServiceDefinition,
@@ -112,7 +113,7 @@ export function protectService<I extends UntypedServiceImplementation>(
   return guarded
 }
 
-/** What each method requires, checked. */
+/** The checked requirement of each method. */
 function requirementsOf(definition: ServiceDefinition, protection: Protection): Map<string, Requirement> {
   const what = 'the protection of a service'
   checkOptions(what, protection, ['verifier', 'required', 'public', 'mode'])
@@ -132,7 +133,7 @@ function requirementsOf(definition: ServiceDefinition, protection: Protection): 
   return new Map(Object.entries(required).map(([name, given]) => [name, { mode, ...requirementOfMethod(name, given) }]))
 }
 
-/** What a method requires. No scope can have parameters here: see `lacksScope`. */
+/** The requirement of a method. Scopes can't have parameters here: see `lacksScope`. */
 function requirementOfMethod(name: string, given: string | Requirement | null): Requirement {
   const requirement = requirementOf(`what ${name} requires`, given)
   const { scope, path } = requirement
@@ -192,13 +193,12 @@ function admitCall(
 }
 
 /**
- * Sends a token of the source with each call of a client, in place of any credential that it had, as
- * `{ interceptors: [sendToken(source)] }` among its options. Where there is no token, the call fails with the status
- * of why.
+ * Sends a token of the source with each call of a client, in place of any credential that it had, as `{ interceptors:
+ * [sendToken(source)] }` among its options. Without a token, the call fails with the status of the reason.
  *
- * A call that ends with UNAUTHENTICATED tells the source that its token is no longer good, so that the next call has
- * a new one: see `TokenSource.invalidate`. The refused call is not repeated, because only its caller knows whether it
- * may be.
+ * A call that ends with UNAUTHENTICATED tells the source that its token is no longer valid, so that the next call has a
+ * new one: see `TokenSource.invalidate`. The refused call is not repeated, because only its caller knows whether it may
+ * be.
  */
 export function sendToken(source: TokenSource): Interceptor {
   return (options, nextCall) =>
@@ -226,8 +226,8 @@ export function sendToken(source: TokenSource): Interceptor {
 }
 
 /**
- * Sends them as call credentials do, which is over TLS only. They don't hear how a call ends: where it is
- * UNAUTHENTICATED, tell the source by hand.
+ * Sends tokens as call credentials, which works over TLS only. Call credentials are not told how a call ends: after
+ * UNAUTHENTICATED, tell the source explicitly.
  */
 export function callCredentials(source: TokenSource): CallCredentials {
   return credentials.createFromMetadataGenerator((_, callback) => {

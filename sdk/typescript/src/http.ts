@@ -8,7 +8,7 @@ import { type Refusal, admit, isRefusal, logRefusal, unclear } from './refusal.j
 import { type Requirement, requirementOf } from './requirement.js'
 import type { Verifier } from './verifier.js'
 
-/** As Express and Connect call it; with node:http, `next` is what goes on. */
+/** As Express and Connect call it; with node:http, `next` is the function that continues. */
 export type Middleware = (
   request: IncomingMessage,
   response: ServerResponse,
@@ -17,7 +17,7 @@ export type Middleware = (
 
 const claims = new WeakMap<IncomingMessage, Claims>()
 
-/** The claims of the token that a request came with, behind `requireToken`. */
+/** The claims of a request's token, behind `requireToken`. */
 export function claimsOf(request: IncomingMessage): Claims {
   const found = claims.get(request)
   if (found === undefined) {
@@ -27,10 +27,10 @@ export function claimsOf(request: IncomingMessage): Claims {
 }
 
 /**
- * Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale. The log says why.
+ * Admits requests with a valid token. Others get 401, 403 without the scope, or 503 when stale. The log has the reason.
  *
- * `required` is a scope, null where any good token will do, or a scope with more. Throws a `ConfigurationError` where it
- * can't be right.
+ * `required` is a scope, null for any valid token, or a scope with options. Throws a `ConfigurationError` if it is not
+ * valid.
  */
 export function requireToken(verifier: Verifier, required: string | Requirement | null): Middleware {
   const requirement = requirementOf('what requireToken requires', required)
@@ -48,7 +48,7 @@ export function requireToken(verifier: Verifier, required: string | Requirement 
     return admit(verifier, request.headersDistinct['authorization'] ?? [], scope, requirement.mode)
   }
   return (request, response, next) => {
-    // What `next` throws is its own affair: it must not be called a second time for it.
+    // An error that `next` throws is its own: it must not be called a second time for it.
     guard(request).then((admitted) => {
       if (isRefusal(admitted)) {
         logRefusal(admitted, request.url?.split('?')[0] ?? '')
@@ -65,7 +65,7 @@ export function requireToken(verifier: Verifier, required: string | Requirement 
 function scopeByRequest({ scope, path }: Requirement): (request: IncomingMessage) => string | null {
   if (scope !== null && path !== undefined) {
     const fromPath = new ScopeFromPath(path, scope)
-    // Express takes off `url` what a router is mounted at.
+    // Express removes the mount path of a router from `url`.
     return (request) => fromPath.of((request as Routed).originalUrl ?? request.url ?? '')
   }
   if (scope === null || parametersOf(scope).length === 0) {
@@ -80,7 +80,7 @@ interface Routed extends IncomingMessage {
   params?: Record<string, unknown>
 }
 
-/** An answer of RFC 6750, which says no more of a token than that it is not good. */
+/** An answer of RFC 6750, which says only that the token is not valid. */
 function refuse(response: ServerResponse, { status, error, header }: Refusal): void {
   response.statusCode = status
   if (header !== undefined) {

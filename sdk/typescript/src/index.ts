@@ -1,7 +1,7 @@
 /**
  * The SDK of Tessera, for services.
  *
- * - `Client`: typed calls, each with a deadline, retried only where a retry is safe.
+ * - `Client`: typed calls, each with a deadline, retried only if a retry is safe.
  * - `TokenSource`: an access token that is always valid, from an API key.
  * - `Verifier`: verifies access tokens without a call, and knows how stale its knowledge of revocations may be.
  * - `requireToken`, `protectService`, `sendToken`, `fetchWithToken`: these in servers and clients.

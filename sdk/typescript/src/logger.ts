@@ -1,13 +1,13 @@
-/** What the SDK has to say, and where it says it. */
+/** The messages of the SDK, and their destination. */
 
-/** Where to log; `console` is one, and so are pino, winston and their like. */
+/** A logger; `console` is one, and so are pino, winston and similar ones. */
 export interface Logger {
   debug(message: string): void
   info(message: string): void
   warn(message: string): void
 }
 
-/** Warnings and refusals are shown unless a service says otherwise, and details are not. */
+/** Warnings and refusals are shown by default, and details are not. */
 const DEFAULT: Logger = {
   debug: () => {},
   info: (message) => console.info(message),
@@ -18,17 +18,19 @@ const INTERVAL_MS = 60_000
 
 let current = DEFAULT
 
-/** Where all that the SDK has to say goes from now on; without an argument, to `console` again. No token or API key is in it. */
+/**
+ * Sets the logger for all messages of the SDK; without an argument, `console` again. No token or API key is in them.
+ */
 export function setLogger(logger: Logger = DEFAULT): void {
   current = logger
 }
 
-/** Where to log now. */
+/** The current logger. */
 export function log(): Logger {
   return current
 }
 
-/** Warns of a failure at once, then once a minute with how often it happened, and says when it is over. */
+/** Warns of a failure at once, then once a minute with the number of failures, and reports when it is over. */
 export class ProblemLog {
   #warnedAt: number | undefined
   #failingSince: number | undefined

@@ -1,4 +1,4 @@
-/** Options as JavaScript gives them: what is misspelled, or undefined by mistake, must not pass for left out. */
+/** Options in JavaScript: a misspelled or mistakenly undefined option must not be treated as left out. */
 
 import { inspect } from 'node:util'
 
@@ -9,7 +9,7 @@ export function shown(value: unknown): string {
   return typeof value === 'string' ? `\`${value}\`` : inspect(value, { depth: 1, breakLength: Infinity })
 }
 
-/** Refuses options that are none, and options of another name. */
+/** Refuses a value that is not an object of options, and unknown options. */
 export function checkOptions(what: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new ConfigurationError(`${what} is an object with ${known.join(', ')}: not ${shown(options)}`)
@@ -20,7 +20,7 @@ export function checkOptions(what: string, options: unknown, known: readonly str
   }
 }
 
-/** Refuses options that are named and undefined: somebody meant to set them. */
+/** Refuses options that are named and undefined: the caller meant to set them. */
 export function checkDefined(what: string, options: object): void {
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined) {

@@ -1,4 +1,4 @@
-/** PASETO v4.public, and the keys that verify it: taking tokens apart, and checking signatures. */
+/** PASETO v4.public, and the keys that verify it: splitting tokens, and checking signatures. */
 
 import { type KeyObject, createPublicKey, verify } from 'node:crypto'
 
@@ -8,12 +8,12 @@ const KEY_HEADER = 'k4.public.'
 const SIGNATURE_LENGTH = 64
 const KEY_LENGTH = 32
 /**
- * The footer is exactly this text around the id, so it is taken apart without a JSON parser: PASETO advises
- * against parsing JSON that is not authenticated yet.
+ * The footer is exactly this text around the id, so it is split without a JSON parser: PASETO advises against parsing
+ * JSON that is not authenticated yet.
  */
 const FOOTER = /^\{"kid":"(k4\.pid\.[A-Za-z0-9_-]{44})"\}$/
 
-/** The parts of a token whose signature nobody has looked at. */
+/** The parts of a token whose signature is not checked. */
 export interface Untrusted {
   payload: Buffer
   signature: Buffer
@@ -21,7 +21,7 @@ export interface Untrusted {
   kid: string
 }
 
-/** The parts of a token; undefined where it has not the form of one. */
+/** The parts of a token; undefined if it does not have the form of one. */
 export function takeApart(token: string): Untrusted | undefined {
   if (token.length > TOKEN_LENGTH_MAX || !token.startsWith(HEADER)) {
     return undefined
@@ -46,8 +46,8 @@ export function isSignedBy(token: Untrusted, key: KeyObject): boolean {
 }
 
 /**
- * The key in a PASERK `k4.public.…`; undefined where it is none. That its id is the one that the authority says
- * is not computed again: key and id come from the same answer, and Node has no BLAKE2b of that length.
+ * The key in a PASERK `k4.public.…`; undefined if it is not one. Its id is not computed again: key and id come from the
+ * same answer of the authority, and Node has no BLAKE2b of that length.
  */
 export function publicKey(paserk: string): KeyObject | undefined {
   const material = paserk.startsWith(KEY_HEADER) ? decode(paserk.slice(KEY_HEADER.length)) : undefined
@@ -72,7 +72,7 @@ function length(value: number): Buffer {
   return encoded
 }
 
-/** Base64url without padding, in its one right form: Node takes others, and several texts would be one token. */
+/** Base64url without padding, in its canonical form: Node accepts others, and several texts would be one token. */
 function decode(text: string): Buffer | undefined {
   const decoded = Buffer.from(text, 'base64url')
   return decoded.toString('base64url') === text ? decoded : undefined

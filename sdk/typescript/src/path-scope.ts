@@ -1,7 +1,7 @@
 /**
  * Scopes whose parameters come from the path of a request: `videos/{id}:play`.
  *
- * A hook decides by the path, and the service behind it reads the path once more. So what two readers may read
+ * A hook decides by the path, and the service behind it reads the path again. So a path that two readers may read
  * differently is refused, and never guessed.
  */
 
@@ -9,23 +9,23 @@ import { ConfigurationError } from './errors.js'
 import { shown } from './options.js'
 
 const PARAMETER = /^\{([A-Za-z0-9_]+)\}$/
-/** What a parameter may be in a scope: one segment of its resource. */
+/** The allowed value of a parameter in a scope: one segment of its resource. */
 const VALUE = /^[A-Za-z0-9._~:@-]+$/
 const ACTION = /^[A-Za-z0-9_-]+$/
 const ENCODED = /%[0-9A-Fa-f]{2}/
 const BAD_PERCENT = /%(?![0-9A-Fa-f]{2})/
 const LENGTH_MAX = 8 * 1024
 
-/** No scope can be made of a path: it is another one, can be read in more than one way, or names what no scope has. */
+/** No scope can be made from a path: it does not match, is ambiguous, or has a value that no scope can have. */
 export class PathError extends Error {}
 
-/** A scope for each path: what its parameters are is in the path that is called. */
+/** A scope for each path: the values of its parameters are in the path of the request. */
 export class ScopeFromPath {
   readonly #parts: string[]
   readonly #hasMore: boolean
   readonly #scope: string
 
-  /** `path` is a pattern such as `/videos/{id}/play`; `/*` at its end is everything beneath. */
+  /** `path` is a pattern such as `/videos/{id}/play`; `/*` at its end matches everything beneath. */
   constructor(path: string, scope: string) {
     if (typeof path !== 'string') {
       throw notAPattern(path)
@@ -44,7 +44,7 @@ export class ScopeFromPath {
     this.#scope = scope
   }
 
-  /** The scope for a path as it was sent, perhaps with a query. */
+  /** The scope for a path as it was sent; it may have a query. */
   of(target: string): string {
     const segments = called(target)
     const isLong = segments.length > this.#parts.length && !this.#hasMore
@@ -65,7 +65,7 @@ export class ScopeFromPath {
 }
 
 /**
- * The names of a scope's parameters; a ConfigurationError where it is no scope even with them filled in: no token could
+ * The names of a scope's parameters; a ConfigurationError if it is not a scope even with them filled in: no token could
  * have it.
  */
 export function parametersOf(scope: string): string[] {
@@ -77,7 +77,7 @@ export function parametersOf(scope: string): string[] {
   return segments.flatMap((segment) => PARAMETER.exec(segment)?.[1] ?? [])
 }
 
-/** The scope with these parameters; a PathError where one is missing, or is what no scope can have. */
+/** The scope with these parameters; a PathError if one is missing, or has a value that no scope can have. */
 export function fill(scope: string, parameters: Record<string, unknown>): string {
   const [segments, action] = split(scope)
   const filled = segments.map((segment) => {
@@ -91,7 +91,7 @@ export function fill(scope: string, parameters: Record<string, unknown>): string
   return `${filled.join('/')}:${action}`
 }
 
-/** The segments of a path as it was sent, perhaps with a query. One `/` at the end is ignored. */
+/** The segments of a path as it was sent; it may have a query. One `/` at the end is ignored. */
 export function called(target: string): string[] {
   const path = target.split('?', 1)[0] ?? ''
   if (!path.startsWith('/') || path.length > LENGTH_MAX) {

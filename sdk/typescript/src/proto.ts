@@ -1,4 +1,4 @@
-/** The services of the wire, loaded from the protos that the package carries. */
+/** The services on the wire, loaded from the protos in the package. */
 
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'

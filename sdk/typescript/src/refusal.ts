@@ -1,4 +1,6 @@
-/** How a request is refused: the same reasons for every framework, and what the bearer is not told in the log. */
+/**
+ * How a request is refused: the same reasons for every framework; details that the bearer is not told are in the log.
+ */
 
 import { Metadata, type StatusObject, status } from '@grpc/grpc-js'
 
@@ -10,29 +12,29 @@ import { fill, parametersOf } from './path-scope.js'
 import { writeStatusDetails } from './status-details.js'
 import type { Verifier } from './verifier.js'
 
-/** When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers. */
+/** When to ask again while the verifier is stale. It reconnects by itself in less time, if an address answers. */
 const RETRY_AFTER_SECONDS = 1
-/** What the bearer is told. */
+/** The text for the bearer. */
 const NOT_GOOD = 'a good access token is needed'
 const LACKS = 'the access token lacks a scope'
 
 /** Why a request is refused. */
 export interface Refusal {
-  /** For the log only: the bearer is told no more of a token than that it is not good. */
+  /** For the log only: the bearer is told only that the token is not valid. */
   why: string
   level: 'debug' | 'info' | 'warn'
-  /** Of HTTP, as RFC 6750 §3 has it. */
+  /** The HTTP status, as in RFC 6750 §3. */
   status: number
   error: string
   header?: [string, string]
-  /** Of gRPC. */
+  /** The gRPC status. */
   code: status
   reason: string
   message: string
   scope?: string
 }
 
-/** The claims of the token that a request came with, or why it is refused. */
+/** The claims of a request's token, or why it is refused. */
 export async function admit(
   verifier: Verifier,
   headers: readonly string[],
@@ -52,7 +54,7 @@ export function isRefusal(admitted: Claims | Refusal): admitted is Refusal {
   return 'why' in admitted
 }
 
-/** Says in the log why a request is refused. Never the token. */
+/** Logs why a request is refused. Never the token. */
 export function logRefusal({ why, level }: Refusal, path: string): void {
   log()[level](`tessera: refused ${JSON.stringify(path)}: ${why}`)
 }
@@ -65,7 +67,7 @@ export function statusOf({ code, message, reason, scope }: Refusal): Partial<Sta
   return { code, details: message, metadata }
 }
 
-/** Nobody has said what a call of this method needs. */
+/** No requirement is set for this method. */
 export function unlisted(): Refusal {
   return {
     why: 'no requirement is listed for this method',
@@ -78,14 +80,14 @@ export function unlisted(): Refusal {
   }
 }
 
-/** No scope can be made of the path; why is for the log only. */
+/** No scope can be made from the path; the reason is for the log only. */
 export function unclear(why: string): Refusal {
   return { ...unlisted(), why, level: 'info' }
 }
 
 /**
- * The refusal of a token that lacks a scope with these parameters, if it does; a ConfigurationError where the scope is none,
- * or has a parameter that is not given.
+ * The refusal of a token that lacks a scope with these parameters, if it does; a ConfigurationError if it is not a
+ * scope, or if a parameter is not given.
  */
 export function refusalOfScope(claims: Claims, scope: string, parameters: Record<string, string>): Refusal | undefined {
   const missing = parametersOf(scope).filter((name) => !Object.hasOwn(parameters, name))
@@ -103,7 +105,7 @@ export function refusalOfScope(claims: Claims, scope: string, parameters: Record
 /** The one bearer token in the `authorization` headers of a request (RFC 6750 §2.1). */
 function tokenOf(headers: readonly string[]): string | Refusal {
   if (headers.length > 1) {
-    // Which of them another reader of this request would take, nobody knows.
+    // It is not known which of them another reader of this request would use.
     return noGoodToken('more than one authorization header')
   }
   if (!/^bearer( |$)/i.test(headers[0] ?? '')) {
@@ -123,7 +125,7 @@ function refusalOf(decision: Deny | Stale, scope: string | null): Refusal {
     : noGoodToken(`the token is not good: ${decision.reason}`)
 }
 
-/** `WWW-Authenticate`, as RFC 6750 §3 has it, and as every other SDK and the authority send it. */
+/** `WWW-Authenticate`, as in RFC 6750 §3, and as every other SDK and the authority send it. */
 function challenge(parameters: Record<string, string> = {}): string {
   const all = Object.entries({ realm: 'tessera', ...parameters })
   return `Bearer ${all.map(([name, value]) => `${name}="${value}"`).join(', ')}`

@@ -1,15 +1,17 @@
-/** What a request needs. A mistake is refused when a guard is made: it must not let everybody through, nor nobody. */
+/**
+ * The requirement of a request. A mistake is refused when a guard is made: it must not admit all requests, nor none.
+ */
 
 import { type Mode, checkMode } from './decision.js'
 import { ConfigurationError } from './errors.js'
 import { checkDefined, checkOptions, shown } from './options.js'
 import { parametersOf } from './path-scope.js'
 
-/** What a request needs beyond a good token. */
+/** The requirement of a request beyond a valid token. */
 export interface Requirement {
   /**
-   * The scope that the token must have; null: any good token will do. Over HTTP it may have parameters,
-   * `videos/{id}:play`: they are parameters of the route with Express, or else segments of `path`.
+   * The scope that the token must have; null: any valid token. Over HTTP it may have parameters, `videos/{id}:play`:
+   * they are parameters of the route with Express, otherwise segments of `path`.
    */
   scope: string | null
   /** The pattern of the path that has the scope's parameters: `/videos/{id}/play`. Over HTTP only. */
@@ -19,10 +21,10 @@ export interface Requirement {
 }
 
 /**
- * The requirement that a scope, or null, stands for.
+ * The requirement that a scope, or null, represents.
  *
- * A `ConfigurationError` where it is undefined or of another type, where an option is misspelled or undefined, and where no
- * token could ever have the scope.
+ * A `ConfigurationError` if it is undefined or of another type, if an option is misspelled or undefined, or if no token
+ * could ever have the scope.
  */
 export function requirementOf(what: string, given: string | Requirement | null): Requirement {
   if (given === undefined) {

@@ -31,6 +31,6 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   try {
     await sleeping(ms, undefined, { signal })
   } catch {
-    // Ended early, which is no error.
+    // Ended early, which is not an error.
   }
 }

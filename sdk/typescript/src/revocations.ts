@@ -1,14 +1,14 @@
-/** What is revoked now: the log folded into look-ups that cost the same however many entries there are. */
+/** What is revoked now: the log as look-ups that cost the same for any number of entries. */
 
 import type { Claims } from './claims.js'
 
-/** What a revocation is about; `narrowed`: some scopes of a session. */
+/** The kind of a revocation's target; `narrowed`: some scopes of a session. */
 export type Kind = 'token' | 'session' | 'narrowed' | 'key' | 'subject' | 'client' | 'label' | 'realm'
 
 /** One event that revokes. */
 export interface Revocation {
   kind: Kind
-  /** The id or the name that it is about; the realm has none. */
+  /** The id or the name of the target; the realm has none. */
   name: string
   sequence: number
   /** When it stops mattering, in ms since the epoch. */
@@ -16,22 +16,22 @@ export interface Revocation {
   lostScopes: readonly string[]
 }
 
-/** Entries that stop mattering within the same time are forgotten together, so that none is looked for. */
+/** Entries that stop mattering within the same time are removed together, so that no search is needed. */
 const BUCKET_MS = 60_000
 
 /** The revocations of a realm that can still matter. */
 export class Revocations {
   readonly #entries = new Map<string, Revocation>()
-  /** What sessions lost, each scope with the last event that took it. */
+  /** The scopes that sessions lost, each with the last event that removed it. */
   readonly #taken = new Map<string, Map<string, number>>()
-  /** The targets whose entries stop mattering in a bucket of time. One that was replaced since is passed over. */
+  /** The targets whose entries stop mattering in a bucket of time. An entry that was replaced since is skipped. */
   readonly #expiry = new Map<number, Set<string>>()
 
   get size(): number {
     return this.#entries.size
   }
 
-  /** Folds one event in. */
+  /** Applies one event. */
   apply(revocation: Revocation): void {
     const target = targetOf(revocation.kind, revocation.name)
     const older = this.#entries.get(target)
@@ -42,7 +42,7 @@ export class Revocations {
     let { until } = revocation
     if (revocation.kind === 'narrowed') {
       this.#take(revocation)
-      // What was lost before stays lost: a later loss adds to it and replaces nothing.
+      // Scopes that were lost before stay lost: a later loss adds to them and replaces nothing.
       until = Math.max(until, older?.until ?? until)
     }
     this.#entries.set(target, { ...revocation, until })
@@ -51,7 +51,7 @@ export class Revocations {
     this.#expiry.set(bucket, targets.add(target))
   }
 
-  /** Whether a token that `kid` signed is revoked. */
+  /** Whether a token with the signing key `kid` is revoked. */
   revokes(claims: Claims, kid: string): boolean {
     return (
       this.#entries.has(targetOf('token', claims.tokenId)) ||
@@ -64,14 +64,14 @@ export class Revocations {
     )
   }
 
-  /** The scopes of the token that changes of policy took after it was issued. */
+  /** The scopes of the token that changes of policy removed after it was issued. */
   taken(claims: Claims): ReadonlySet<string> {
     const taken = this.#taken.get(claims.sessionId)
     const scopes = taken === undefined ? [] : [...claims.scopes]
     return new Set(scopes.filter((scope) => claims.rev < (taken?.get(scope) ?? 0)))
   }
 
-  /** Forgets entries that stopped mattering before `horizon`, up to a bucket's length later. */
+  /** Removes entries that stopped mattering before `horizon`, up to a bucket's length later. */
   forgetBefore(horizon: number): void {
     for (const [bucket, targets] of this.#expiry) {
       if ((bucket + 1) * BUCKET_MS <= horizon) {

@@ -23,8 +23,8 @@ import { type Understood, keyring, moment, understand } from './wire.js'
 const NONCE_LENGTH = 16
 
 /**
- * A snapshot on its way; once complete, with the events after it, it is in force from the next checkpoint, which
- * says at what time of the authority it was taken.
+ * An incomplete snapshot. Once complete, with the events after it, it is in force from the next checkpoint, which has
+ * the authority's time of the snapshot.
  */
 interface Snapshot {
   revoked: Revocations
@@ -32,7 +32,7 @@ interface Snapshot {
   isComplete: boolean
 }
 
-/** One stream, on a connection of its own: one that stalled would stall the next stream too. */
+/** One stream, on a separate connection: a stalled one would stall the next stream too. */
 export class Session {
   readonly #following: Following
   readonly #view: View
@@ -41,16 +41,16 @@ export class Session {
   readonly #stream: ClientDuplexStream<WatchRequest, WatchResponse>
   #snapshot: Snapshot | 'awaited' | 'in force'
   #ping: { nonce: Buffer; madeAt: number } | undefined
-  /** Another one is to follow: a token is ahead that may be newer than the one under way. */
+  /** Another ping must follow: a token is ahead that may be newer than the ping in progress. */
   #pingsAgain = false
-  /** When something last came that shows that both directions work. */
+  /** When something last arrived that shows that both directions work. */
   #progressedAt = performance.now()
   readonly #openedAt = performance.now()
   /** Whether a ping was answered. */
   #hasAnswered = false
   #end: End | undefined
   #isStopped = false
-  /** The reading of the keys that is under way, or was the last; it never fails. */
+  /** The current or last reading of the keys; it never fails. */
   #reading = Promise.resolve()
   #isReading = false
 
@@ -60,7 +60,7 @@ export class Session {
     this.#watching = following.connection.client(v1.RevocationService, undefined, following.round.address)
     this.#keys = following.connection.client(v1.KeyService, this.#watching)
     this.#stream = this.#watching.watch(following.connection.credential())
-    // The loop over the stream sees errors; one that comes after it is nobody's.
+    // The loop over the stream handles errors; an error after the loop is ignored.
     this.#stream.on('error', () => {})
     this.#stream.write(following.start())
     this.#snapshot = following.place === undefined ? 'awaited' : 'in force'
@@ -93,7 +93,7 @@ export class Session {
     }
   }
 
-  /** Ends it; `end` says why, if the stream does not. */
+  /** Ends it; `end` is the reason, if the stream gives none. */
   stop(end?: End): void {
     this.#end ??= end
     this.#isStopped = true
@@ -179,7 +179,7 @@ export class Session {
       if (this.#following.keySet !== undefined) {
         this.#takePlace(event.cursor)
       } else {
-        // Whoever has acknowledged a key can verify with it: not before the next checkpoint.
+        // A subscriber that has acknowledged a key can verify with it: not before the next checkpoint.
         this.#pingsAgain = this.#ping !== undefined
         this.#sendPing()
       }
@@ -187,9 +187,8 @@ export class Session {
   }
 
   /**
-   * A checkpoint: it puts a snapshot in force, makes the keys be read where they changed, and where it answers our
-   * ping it says how fresh all this is. One that answers none says nothing about that: it may have been on its way
-   * for long.
+   * A checkpoint: it puts a snapshot in force, causes the keys to be read if they changed, and, if it answers our ping,
+   * says how fresh all this is. A checkpoint that answers no ping says nothing about freshness: it may be old.
    */
   async #check(checkpoint: Checkpoint): Promise<void> {
     this.#checkRealm(checkpoint)
@@ -216,7 +215,7 @@ export class Session {
     }
   }
 
-  /** When the ping was made that this answers. */
+  /** When the ping was sent that this answers. */
   #echoed(nonce: Buffer): number | undefined {
     const ping = this.#ping
     if (ping === undefined || !ping.nonce.equals(nonce)) {
@@ -236,7 +235,7 @@ export class Session {
       view.revoked = snapshot.revoked
       view.snapshots += 1
       view.through = 0
-      // The authority left out what no token was alive for by its own clock.
+      // The authority left out revocations for which no token was valid by its own clock.
       view.forgottenThrough = serverTime
       this.#snapshot = 'in force'
     } else if (serverTime + leewayMs < view.forgottenThrough) {
@@ -253,7 +252,7 @@ export class Session {
   #takePlace(cursor: string): void {
     if (this.#following.place !== cursor) {
       this.#following.place = cursor
-      // Only the fence asks for it, which waits for those that are required.
+      // Only the fence needs it, which waits for required subscribers.
       if (this.#following.required) {
         this.#stream.write({ ack: { cursor } })
       }
@@ -274,7 +273,7 @@ export class Session {
 
   // === what we say and ask ===
 
-  /** One ping at a time, so that what is remembered stays bounded. */
+  /** One ping at a time, so that the memory for pings stays bounded. */
   #sendPing(): void {
     if (this.#ping === undefined) {
       this.#ping = { nonce: randomBytes(NONCE_LENGTH), madeAt: performance.now() }
@@ -289,7 +288,7 @@ export class Session {
     }
   }
 
-  /** One reading after the other: an older answer that comes later must not replace newer keys. */
+  /** One reading after the other: an older answer that arrives later must not replace newer keys. */
   #readKeys(): Promise<void> {
     this.#isReading = true
     const reading = this.#reading.then(() => this.#listKeys())
@@ -311,7 +310,7 @@ export class Session {
       call(this.#keys.listKeys.bind(this.#keys), request, connection.credential(), givesUpAt - performance.now())
     const keys = await allKeys(page, realm)
     if (this.#isStopped) {
-      // The next session may have read newer ones. Whoever asked for these must not go on as if it had them.
+      // The next session may have read newer ones. The caller must not continue as if it had these keys.
       throw this.#end ?? new End('the stream ended')
     }
     this.#view.putKeys(keyring(keys, realm, leewayMs))
@@ -323,8 +322,8 @@ export class Session {
 }
 
 /**
- * The stream is about the realm of the API key. Of another realm's, an empty one looks as if nothing were revoked.
- * An authority that does not say it is older than that.
+ * Checks that the stream is of the API key's realm. An empty stream of another realm looks as if nothing were revoked.
+ * An authority that does not send the realm is an older version.
  */
 export function checkRealm(message: object, expected: string): void {
   const { realm } = message as { realm?: string }
@@ -334,7 +333,7 @@ export function checkRealm(message: object, expected: string): void {
   }
 }
 
-/** Which log a place is of. To go on from, a cursor is the authority's own affair. */
+/** The log of a position. To continue from it, a cursor is opaque to this client. */
 function logOf(place: string): string | undefined {
   try {
     return parseCursor(place).log
@@ -343,7 +342,7 @@ function logOf(place: string): string | undefined {
   }
 }
 
-/** Passing over what is not understood would be to allow what may be revoked. */
+/** To skip a message that is not understood would allow what may be revoked. */
 function notUnderstood(what: string): End {
   return new End(`not understood: ${what}`, true)
 }
@@ -358,6 +357,6 @@ function endOf(error: unknown): End {
   if (isServiceError(error)) {
     return End.of(callError(error))
   }
-  // A message that breaks this code was not understood.
+  // A message that raises an exception here was not understood.
   return notUnderstood(`${String(error)} at a message`)
 }

@@ -1,13 +1,13 @@
 /**
- * The details of a gRPC status (`google.rpc.Status`), as far as this package needs them: the reason of an
- * ErrorInfo and the delay of a RetryInfo. Read and written by hand, for they are two small messages of another package.
+ * The details of a gRPC status (`google.rpc.Status`), as far as this package needs them: the reason of an ErrorInfo and
+ * the delay of a RetryInfo. They are read and written by hand, since they are two small messages of another package.
  */
 
 const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo'
 const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo'
 const DOMAIN = 'tessera'
 
-/** What the details say. */
+/** The content of the details. */
 export interface StatusDetails {
   /** The message as it was written: grpc-js leaves some characters of it escaped. */
   message?: string
@@ -15,7 +15,7 @@ export interface StatusDetails {
   retryAfterMs?: number
 }
 
-/** Reads details; what is malformed says nothing. */
+/** Reads details; malformed ones are ignored. */
 export function readStatusDetails(bytes: Uint8Array): StatusDetails {
   const details: StatusDetails = {}
   try {
@@ -40,7 +40,7 @@ export function readStatusDetails(bytes: Uint8Array): StatusDetails {
   return details
 }
 
-/** What a refusal says. */
+/** The content of a refusal. */
 export interface Told {
   code: number
   message: string

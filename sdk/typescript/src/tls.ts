@@ -1,4 +1,4 @@
-/** Certificates, whom to trust, and why a service can't reach its authority. */
+/** Certificates, trusted roots, and why a service can't reach its authority. */
 
 import { X509Certificate, createPrivateKey } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
@@ -7,7 +7,7 @@ import tls from 'node:tls'
 import { isEncrypted } from './addresses.js'
 import { ConfigurationError } from './errors.js'
 
-/** Where systems keep the certificates that they trust. */
+/** The locations of the certificates that systems trust. */
 const SYSTEM_ROOTS = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',
@@ -17,7 +17,7 @@ const SYSTEM_ROOTS = [
 ]
 const DIAGNOSIS_MAX_MS = 1_000
 
-/** What this system trusts, or the file that SSL_CERT_FILE names; null where that is not found: then it is what Node trusts. */
+/** The roots of this system, or of the file that SSL_CERT_FILE names; null if they are not found: then Node's own. */
 export function systemRoots(): Buffer | null {
   const named = process.env['SSL_CERT_FILE']
   if (named !== undefined && named !== '') {
@@ -36,7 +36,7 @@ export function systemRoots(): Buffer | null {
   return file === undefined ? null : readFileSync(file)
 }
 
-/** A PEM that is given as bytes or as text, as bytes; undefined where none is given. */
+/** A PEM that is given as bytes or as text, as bytes; undefined if none is given. */
 export function pemOf(given: unknown, what: string): Buffer | undefined {
   if (given === undefined) {
     return undefined
@@ -51,14 +51,14 @@ export function pemOf(given: unknown, what: string): Buffer | undefined {
   return pem
 }
 
-/** Refuses a key that is not the one of the first certificate. */
+/** Refuses a key that does not belong to the first certificate. */
 export function checkPair(certificate: Buffer, key: Buffer): void {
   if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
     throw new ConfigurationError('`clientCertificate` and `clientKey`: the private key is not the key of the certificate')
   }
 }
 
-/** Refuses what has no certificate. Node takes DER for a certificate too, and then nobody trusts it. */
+/** Refuses a text without a certificate. Node accepts DER as a certificate too, and then trusts nothing. */
 export function checkCertificate(pem: Buffer, what: string): void {
   if (!pem.includes('-----BEGIN ')) {
     const right = 'give the content of a PEM file, not its name and not DER'
@@ -71,7 +71,7 @@ export function checkCertificate(pem: Buffer, what: string): void {
   }
 }
 
-/** Refuses a key that can't be used, and says why; nothing of the key is in the error. */
+/** Refuses a key that can't be used, and gives the reason; the error contains nothing of the key. */
 export function checkKey(pem: Buffer): void {
   if (pem.includes('ENCRYPTED')) {
     throw new ConfigurationError(
@@ -85,7 +85,7 @@ export function checkKey(pem: Buffer): void {
   }
 }
 
-/** What the texts of Node's TLS mean for those who run a service. */
+/** The meaning of Node's TLS messages for operators. */
 const MEANINGS: Array<[RegExp, string]> = [
   [
     /wrong version number|packet length too long|record layer failure/,
@@ -101,7 +101,7 @@ const MEANINGS: Array<[RegExp, string]> = [
   [/certificate has expired|certificate is not yet valid/, "the server's certificate is out of its time"],
 ]
 
-/** Why an authority can't be connected to; undefined where it is not clear. */
+/** Why connecting to an authority fails; undefined if it is not clear. */
 export async function diagnose(address: string, details: string): Promise<string | undefined> {
   if (isEncrypted(address)) {
     return MEANINGS.find(([text]) => text.test(details))?.[1]
@@ -112,7 +112,7 @@ export async function diagnose(address: string, details: string): Promise<string
   return speaksTls ? 'the port speaks TLS: use an https:// address' : undefined
 }
 
-/** Whether a port speaks TLS, whoever it is. */
+/** Whether a port speaks TLS, with any certificate. */
 function isTls(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = tls.connect({ host, port, rejectUnauthorized: false, timeout: DIAGNOSIS_MAX_MS })

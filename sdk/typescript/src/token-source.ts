@@ -1,7 +1,7 @@
 /**
  * A source of access tokens that are always valid.
  *
- * One call is under way at a time, so callers can't stampede: they get what is held, or wait for that call.
+ * One call is in progress at a time, so callers can't stampede: they get the current token, or wait for that call.
  * Expiry is `expiresIn` on the monotonic clock from when the request was sent, never the wall clock.
  */
 
@@ -14,26 +14,26 @@ import { Backoff } from './retry.js'
 
 const BACKOFF_MS = 250
 const BACKOFF_MAX_MS = 15_000
-/** The shortest time between two renewals, for tokens that hardly live. */
+/** The shortest time between two renewals, for tokens with a very short life. */
 const RENEWAL_PAUSE_MS = 250
-/** How long a permanent error is answered before the authority is asked again: somebody may fix it. */
+/** How long a permanent error is repeated before the authority is asked again: it may have been fixed. */
 const PERMANENT_FOR_MS = 30_000
 /**
- * The shortest time between two tokens that are given up because a service refused them: one that always refuses
- * makes no more calls than this.
+ * The shortest time between two tokens that are given up because a service refused them: a service that always refuses
+ * causes no more calls than this.
  */
 const INVALIDATION_PAUSE_MS = 10_000
 /** The longest that a timer of Node can wait. */
 const TIMER_MAX_MS = 2 ** 31 - 1
 
-/** What tokens to get, as in an IssueRequest. */
+/** The tokens to get, as in an IssueRequest. */
 export interface TokenRequest {
-  /** The audience; may be left out where the realm has exactly one. */
+  /** The audience; may be left out if the realm has exactly one. */
   audience?: string
-  /** Whom they speak for. Unset: the client itself. */
+  /** The subject. Unset: the client itself. */
   subject?: string
   roles?: string[]
-  /** Unset: all scopes that policy grants. */
+  /** Unset: all scopes that the policy grants. */
   scopes?: string[]
   /** The life of each access token, in whole seconds. Unset: the realm's default. */
   accessTtlSeconds?: number
@@ -61,19 +61,19 @@ export class AccessToken {
     return this.#text
   }
 
-  /** What is left of its life; 0 or less: it is over. */
+  /** The rest of its life; 0 or less: it has ended. */
   get remainingMs(): number {
     return this.#validUntil - performance.now()
   }
 
-  /** When to renew it, on the monotonic clock: at two thirds of its life, give or take a tenth of that. */
+  /** When to renew it, on the monotonic clock: at two thirds of its life, plus or minus a tenth of that. */
   renewsAt(): number {
     const life = this.#validUntil - this.#sentAt
     return this.#sentAt + (life * (0.9 + 0.2 * Math.random()) * 2) / 3
   }
 }
 
-/** The last attempt failed; before `until` nobody asks again. */
+/** The last attempt failed; before `until` there is no other attempt. */
 interface Failed {
   error: CallError
   until: number
@@ -82,9 +82,9 @@ interface Failed {
 /**
  * Gives a valid access token at any time.
  *
- * The first `token` issues. At two thirds of a token's life it is renewed in the background, while the old one is
- * served; where the session is gone, a new one is issued with the API key. An error that may pass leaves the old
- * token in use for as long as it lives. `close` ends the renewing, which keeps no process alive.
+ * The first `token` issues. At two thirds of a token's life it is renewed in the background, while the old one is used;
+ * if the session is gone, a new one is issued with the API key. After an error that may be temporary, the old token
+ * stays in use for as long as it lives. `close` ends the renewal, which does not keep the process alive.
  */
 export class TokenSource {
   readonly #client: Client
@@ -99,7 +99,7 @@ export class TokenSource {
   #isClosed = false
   #invalidatedAt = -Infinity
 
-  /** Throws a `ConfigurationError` where the request can't be right. */
+  /** Throws a `ConfigurationError` if the request is not valid. */
   constructor(client: Client, request: TokenRequest = {}) {
     checkRequest(request)
     this.#client = client
@@ -107,9 +107,9 @@ export class TokenSource {
   }
 
   /**
-   * A valid token: at once where there is one, else when the call under way has answered.
+   * A valid token: at once if there is one, otherwise when the call in progress has answered.
    *
-   * Rejects with a `PassingError` where trying later may help, with a `PermanentError` where it does not.
+   * Rejects with a `PassingError` if trying later may help, with a `PermanentError` if it does not.
    */
   async token(): Promise<AccessToken> {
     if (this.#isClosed) {
@@ -125,12 +125,12 @@ export class TokenSource {
   }
 
   /**
-   * Gives `token` up, because a service said that it is not good: revoked, most likely. The next `token()` waits for
-   * a new one, from the same session where it still lives.
+   * Gives `token` up, because a service refused it: most likely it is revoked. The next `token()` waits for a new one,
+   * from the same session if it still lives.
    *
-   * Does nothing where `token` is no longer the current one, so that many callers who are refused at once cost one
-   * call. Does nothing within 10 s of the last token that was given up either, so that a service that refuses
-   * whatever it is sent can't make this one call the authority without end.
+   * Does nothing if `token` is no longer the current one, so that many callers that are refused at once cost one call.
+   * Also does nothing within 10 s of the last token that was given up, so that a service that refuses every token can't
+   * cause calls to the authority without end.
    */
   invalidate(token: AccessToken): void {
     const now = performance.now()
@@ -140,13 +140,13 @@ export class TokenSource {
     }
   }
 
-  /** Ends the renewing. */
+  /** Ends the renewal. */
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
   }
 
-  /** The call under way, or a new one. */
+  /** The call in progress, or a new one. */
   #renew(): Promise<AccessToken> {
     this.#underWay ??= this.#attempt().finally(() => {
       this.#underWay = undefined
@@ -174,7 +174,7 @@ export class TokenSource {
     return token
   }
 
-  /** The successor of the session, or a new session where there is none any more. */
+  /** The successor of the session, or a new session if there is none any longer. */
   async #obtain(): Promise<AccessToken> {
     if (this.#refreshToken !== '') {
       try {
@@ -201,7 +201,7 @@ export class TokenSource {
     return new AccessToken(tokens, sentAt)
   }
 
-  /** An error that may pass leaves the old token in use while it lives; then, or else, callers are told. */
+  /** After an error that may be temporary, the old token stays in use while it lives; otherwise callers are told. */
   #fail(error: CallError): void {
     this.#problems.failed(error.message)
     const waitMs = Math.max(this.#backoff.waitMs(), error.retryAfterMs ?? 0)
@@ -221,14 +221,14 @@ export class TokenSource {
     }
     const waitMs = Math.min(Math.max(0, moment - performance.now()), TIMER_MAX_MS)
     this.#timer = setTimeout(() => {
-      // Who waits for the attempt is told by it; in the background, `#fail` has seen to the error.
+      // Callers that wait for the attempt get its error; in the background, `#fail` has handled the error.
       this.#renew().catch(() => {})
     }, waitMs)
     this.#timer.unref()
   }
 }
 
-/** What each option of a request is. One that is undefined is left out. */
+/** The type of each option of a request. An undefined option is left out. */
 const OPTIONS: Record<keyof TokenRequest, [string, (value: unknown) => boolean]> = {
   audience: ['a text', isText],
   subject: ['a text', isText],

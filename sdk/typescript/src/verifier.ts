@@ -1,9 +1,9 @@
 /**
  * Verifying access tokens without a call.
  *
- * A follower keeps the keys and the revocations of a realm up to date from the authority's stream. It pings at its
- * own monotonic moment; when the echo comes, everything durable before that moment has been applied. So a verifier
- * knows how stale it may be without synchronized clocks, and refuses beyond its bound.
+ * A follower keeps the keys and the revocations of a realm up to date from the authority's stream. It pings at its own
+ * monotonic moment; when the echo arrives, everything durable before that moment has been applied. So a verifier knows
+ * how stale it may be without synchronized clocks, and refuses beyond its bound.
  */
 
 import { decodeClaims } from './claims.js'
@@ -22,15 +22,15 @@ import { Session } from './session.js'
 import { View } from './view.js'
 
 /**
- * A caller waits for the answer about its token, and most of the time that a verifier is stale the authority is not
- * there to ask.
+ * A caller waits for the answer about its token, and most of the time that a verifier is stale the authority can't be
+ * reached.
  */
 const INTROSPECT_DEADLINE_MS = 2_000
 
 /** What a verifier accepts, and how it follows the authority. */
 export interface VerifierOptions {
   /**
-   * Its API key must be one of the realm, of a client that policy lets watch (`tessera/revocations:watch`).
+   * Its API key must be of the realm, and of a client that the policy allows to watch (`tessera/revocations:watch`).
    */
   connection: Connection
   realm: string
@@ -45,16 +45,16 @@ export interface VerifierOptions {
   required?: boolean
   /** How many verified tokens are kept. 10,000. */
   cacheCapacity?: number
-  /** How often a token of an unknown key may make the keys be read again. 10 s. */
+  /** How often a token of an unknown key may cause the keys to be read again. 10 s. */
   rereadIntervalMs?: number
   /**
-   * How the mode `introspect` calls, for 2 s at most unless set: for so long may a request wait while this verifier
-   * is stale.
+   * How the mode `introspect` calls, for 2 s at most unless set: a request may wait this long while this verifier is
+   * stale.
    */
   calls?: ClientOptions
-  /** The time that tokens are compared with, in ms since the epoch. Staleness never comes from here. */
+  /** The time that tokens are compared with, in ms since the epoch. Staleness never depends on it. */
   clock?: () => number
-  /** Told each time that following was interrupted; the logger is told too, once a minute at most. */
+  /** Called each time that following was interrupted; the logger is told too, once a minute at most. */
   onProblem?: (problem: string) => void
 }
 
@@ -63,11 +63,11 @@ const OPTIONS = [
   ...['cacheCapacity', 'rereadIntervalMs', 'calls', 'clock', 'onProblem'],
 ]
 
-/** How a verifier is doing. */
+/** The state of a verifier. */
 export interface VerifierStatus {
   /** Whether it has had keys, a snapshot, and a first answer that says how fresh it is. */
   isReady: boolean
-  /** Whether it is ready and within its staleness bound now: good tokens are allowed. */
+  /** Whether it is ready and within its staleness bound now: valid tokens are allowed. */
   isFresh: boolean
   /** How stale it may be; undefined before it is ready, and after it was closed. */
   behindMs: number | undefined
@@ -75,17 +75,20 @@ export interface VerifierStatus {
   through: number
   /** Revocations that it keeps. */
   entries: number
-  /** Why it does not follow now; undefined while it does. */
+  /** Why it does not follow now; undefined if it does. */
   problem: string | undefined
   /** The address that it follows, or tries now. */
   address: string
   /**
-   * Snapshots of the revocations that it took: one at its start, and one where the log no longer reached back to its place.
+   * The number of snapshots of the revocations that it took: one at its start, and one whenever the log no longer had
+   * the events after its position.
    */
   snapshots: number
 }
 
-/** Verifies access tokens. It follows the authority until it is closed; then it allows nothing: good tokens are stale. */
+/**
+ * Verifies access tokens. It follows the authority until it is closed; then it allows nothing: valid tokens are stale.
+ */
 export class Verifier {
   readonly #view: View
   readonly #client: Client
@@ -93,7 +96,7 @@ export class Verifier {
   readonly #closed = new AbortController()
   #session: Session | undefined
 
-  /** Begins to follow the authority; whether it answers is seen in `status`. */
+  /** Begins to follow the authority; `status` shows whether it answers. */
   constructor(options: VerifierOptions) {
     checkOptions('a verifier', options, OPTIONS)
     const { connection, realm, audience, subscriber = '', required = false } = options
@@ -116,9 +119,9 @@ export class Verifier {
   /**
    * Resolves when there are keys, a first snapshot, and an answer that says how fresh it is.
    *
-   * Rejects with a `NotReadyError` that has the reason: at once where waiting does not help, such as a wrong API key, a
-   * policy that does not let it watch, or an unknown audience, and after `timeoutMs` (Infinity: never). Rejects with a
-   * `ClosedError` where it is closed.
+   * Rejects with a `NotReadyError` that has the reason: at once if waiting does not help, such as for a wrong API key,
+   * a policy that does not allow it to watch, or an unknown audience, and after `timeoutMs` (Infinity: never). Rejects
+   * with a `ClosedError` if it is closed.
    */
   async ready({ timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<void> {
     const view = this.#view
@@ -130,11 +133,11 @@ export class Verifier {
   }
 
   /**
-   * Resolves with true when it has applied everything up to `cursor`, which a Revoke gave: from then on this verifier
-   * refuses what was revoked. It says nothing about other verifiers; `awaitPropagation` does.
+   * Resolves with true when it has applied everything up to `cursor`, which a Revoke returned: from then on this
+   * verifier refuses what was revoked. It says nothing about other verifiers; `awaitPropagation` does.
    *
-   * With false where that took longer than `timeoutMs`. Rejects with an `OtherLogError` where the cursor is of another log,
-   * with a `ConfigurationError` where it is none, and with a `ClosedError` where this verifier is closed.
+   * With false if that took longer than `timeoutMs`. Rejects with an `OtherLogError` if the cursor is of another log,
+   * with a `ConfigurationError` if it is not a cursor, and with a `ClosedError` if this verifier is closed.
    */
   async applied(cursor: string, { timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<boolean> {
     const [place, view] = [parseCursor(cursor), this.#view]
@@ -149,10 +152,10 @@ export class Verifier {
   }
 
   /**
-   * Whether `token` is good, and has the scope `required` (left out or null: any good token will do); refuses when stale. A
-   * `required` that is undefined, as of a setting that is not there, is a `ConfigurationError`. A token that was issued a moment ago may
-   * be of a place of the revocation log that this verifier has not heard of yet: then it is stale, and `verifyWith`,
-   * which waits for that, is the better question.
+   * Whether `token` is valid, and has the scope `required` (left out or null: any valid token); refuses when stale. A
+   * `required` that is undefined, for example from a missing setting, is a `ConfigurationError`. A token that was
+   * issued a moment ago may have a position of the revocation log that this verifier does not know yet: then it is
+   * stale. Use `verifyWith`, which waits for that position, instead.
    */
   verify(token: string, ...scope: [] | [required: string | null]): Decision {
     const required = scope.length === 0 ? null : scope[0]
@@ -162,8 +165,8 @@ export class Verifier {
 
   /**
    * As `verify`, with another answer to staleness. It waits only when stale: `introspect` for the authority's answer,
-   * and each mode for a moment where the token is of a place of the revocation log that was not heard of yet. One that
-   * stays ahead, such as one with a claim that was made up, is never allowed.
+   * and each mode for a moment if the token has a position of the revocation log that is not known yet. A token that
+   * stays ahead, such as one with an invented claim, is never allowed.
    */
   async verifyWith(token: string, required: string | null, mode: Mode): Promise<Decision> {
     checkRequired(required)
@@ -186,13 +189,13 @@ export class Verifier {
     return this.#view.isReady
   }
 
-  /** Whether it is ready and within its staleness bound now: for a readiness page. */
+  /** Whether it is ready and within its staleness bound now: for a readiness endpoint. */
   get isFresh(): boolean {
     const behindMs = this.#view.behindMs()
     return behindMs !== undefined && behindMs <= this.#view.accepted.boundMs
   }
 
-  /** How it is doing. */
+  /** Its state. */
   get status(): VerifierStatus {
     const { isReady, through, revoked, told: problem, at: address, snapshots } = this.#view
     const { isFresh } = this
@@ -233,12 +236,12 @@ export class Verifier {
       this.#session = new Session(following)
       return await this.#session.run()
     } catch (error) {
-      // Whatever it was: the next session may begin.
+      // After any error, the next session may begin.
       return new End(String(error))
     }
   }
 
-  /** Asks the authority; undefined where it does not answer. */
+  /** Asks the authority; undefined if it does not answer. */
   async #introspect(token: string, required: string | null): Promise<Decision | undefined> {
     let answer: IntrospectResponse
     try {
@@ -264,7 +267,7 @@ function checkRequired(required: unknown): void {
 
 function check({ accepted }: View, subscriber: string, required: boolean): void {
   const { realm, audience, boundMs, leewayMs } = accepted
-  // It may be undefined, as a variable of the environment that is not set.
+  // It may be undefined, like a variable of the environment that is not set.
   if (!realm || !audience) {
     throw new ConfigurationError('a verifier needs the realm and the audience of its tokens')
   }

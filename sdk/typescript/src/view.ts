@@ -1,4 +1,4 @@
-/** What a verifier knows: keys, revocations, and since when it may have missed something. */
+/** A verifier's knowledge: keys, revocations, and since when it may have missed something. */
 
 import { createHash } from 'node:crypto'
 
@@ -9,10 +9,10 @@ import { Revocations } from './revocations.js'
 import type { VerifyingKey } from './wire.js'
 
 /**
- * How long a token waits for the place of the revocation log that it is of. An answer to a ping takes milliseconds.
+ * How long a token waits for its position of the revocation log. An answer to a ping takes milliseconds.
  */
 const CATCH_UP_MAX_MS = 500
-/** How long before `iat` a token may be used, which is what the authority backdates `nbf` by. */
+/** How long before `iat` a token may be used: the authority backdates `nbf` by this. */
 const NBF_BACKDATE_MS = 10_000
 /** The longest that a timer of Node can wait. */
 const TIMER_MAX_MS = 2 ** 31 - 1
@@ -25,13 +25,13 @@ export interface Accepted {
   boundMs: number
   leewayMs: number
   cacheCapacity: number
-  /** Those of the authority, for texts. */
+  /** The authority's addresses, for messages. */
   addresses: readonly string[]
   /** The time that tokens are compared with, in ms since the epoch. */
   clock: () => number
 }
 
-/** A token whose signature is right. */
+/** A token with a correct signature. */
 interface Signed {
   claims: Claims
   key: VerifyingKey
@@ -42,30 +42,30 @@ type Judged = Allow | Deny
 /** Shared by a verifier and its follower. */
 export class View {
   isReady = false
-  /** Whether nothing is allowed any more. */
+  /** Whether nothing is allowed any longer. */
   isClosed = false
   /** Why it does not follow now, and whether waiting helps. */
   problem: string | undefined
   isPermanent = false
-  /** The address where that was. */
+  /** The address of the problem. */
   problemAt: string
-  /** The address that is followed, or tried. */
+  /** The address that it follows, or tries. */
   at = ''
   /** Asks the follower to read the keys again. */
   onUnknownKey: () => void = () => {}
-  /** Asks the follower to ask the authority how far the log has come. */
+  /** Asks the follower to ask the authority for the end of the log. */
   onAhead: () => void = () => {}
-  /** Called when the authority said how far the log has come, and when it can't be followed. */
+  /** Called when the authority reported the end of the log, and when it can't be followed. */
   readonly heard = new Set<() => void>()
   revoked = new Revocations()
   /** Everything durable before this moment of the monotonic clock has been applied. */
   freshAsOf: number | undefined
   /**
-   * Revocations of tokens that expired before this may have been left out or forgotten, so no leeway reaches back
-   * beyond it. In ms since the epoch.
+   * Revocations of tokens that expired before this may have been left out or removed, so no leeway goes back beyond it.
+   * In ms since the epoch.
    */
   forgottenThrough = 0
-  /** The last event of the revocation log that has been applied, and which log that is. */
+  /** The last event of the revocation log that has been applied, and the identity of that log. */
   through = 0
   log: string | undefined
   /** How many snapshots were taken. */
@@ -77,15 +77,15 @@ export class View {
     this.problemAt = accepted.addresses.join(', ')
   }
 
-  /** The problem, with its address where there are several. */
+  /** The problem, with its address if there are several. */
   get told(): string | undefined {
     const hasOne = this.accepted.addresses.length < 2
     return hasOne || this.problem === undefined ? this.problem : `${this.problemAt}: ${this.problem}`
   }
 
   /**
-   * Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a token of an
-   * unknown key.
+   * Other keys, another cache. The same keys keep their cache: anyone can cause them to be read again, with a token of
+   * an unknown key.
    */
   putKeys(ring: Map<string, VerifyingKey>): void {
     if (isSameRing(ring, this.#keys.ring)) {
@@ -99,7 +99,7 @@ export class View {
     return this.#keys.ring.size > 0
   }
 
-  /** From now on nothing is fresh: no revocation is heard of any more. */
+  /** From now on nothing is fresh: no further revocation is received. */
   close(): void {
     this.isClosed = true
     this.tell()
@@ -113,7 +113,7 @@ export class View {
     this.tell()
   }
 
-  /** The authority is followed, and has said how fresh all this is. */
+  /** The authority is followed, and has reported how fresh all this is. */
   follow(): void {
     this.problem = undefined
     this.isPermanent = false
@@ -121,12 +121,12 @@ export class View {
     this.tell()
   }
 
-  /** Tells those who wait. */
+  /** Tells the waiting callers. */
   tell(): void {
     this.heard.forEach((hear) => hear())
   }
 
-  /** Whether something holds within a time; it is asked whenever something is heard. Closing ends the wait. */
+  /** Whether a condition holds within a time; it is checked whenever something arrives. Closing ends the wait. */
   async until(holds: () => boolean, timeoutMs: number): Promise<boolean> {
     if (holds() || this.isClosed) {
       return holds()
@@ -147,18 +147,18 @@ export class View {
     })
   }
 
-  /** Forgets what no token can be alive for that this verifier would accept. */
+  /** Removes what matters to no token that this verifier would accept. */
   forgetBefore(horizon: number): void {
     this.forgottenThrough = Math.max(this.forgottenThrough, horizon)
     this.revoked.forgetBefore(this.forgottenThrough)
   }
 
   /**
-   * The answer to `token` where a staleness up to `boundMs` is allowed.
+   * The answer to `token` if a staleness up to `boundMs` is allowed.
    *
-   * A token of a place of the log that was not heard of here is not allowed: it may have been issued a moment ago, or
-   * say what nobody issued, so that no revocation could reach it. Where `unheardSince` is given it is, for as long as
-   * the authority has not answered since that moment of the monotonic clock.
+   * A token with a position of the log that is not known here is not allowed: it may have been issued a moment ago, or
+   * be invented, so that no revocation could reach it. If `unheardSince` is given, such a token is allowed for as long
+   * as the authority has not answered since that moment of the monotonic clock.
    */
   decide(token: string, required: string | null, boundMs: number, unheardSince?: number): Decision {
     if (typeof token !== 'string') {
@@ -175,9 +175,9 @@ export class View {
         return { kind: 'stale', boundMs, behindMs: this.behindMs() }
       }
     }
-    // The authority may have a key that was not heard of here yet.
+    // The authority may have a key that is not known here yet.
     if (judged.kind === 'allow' || judged.reason === 'unknown_key') {
-      // The moment is taken last: however long judging took, it counts as staleness.
+      // The time is taken last: the time that the decision took counts as staleness.
       const behindMs = this.behindMs()
       return behindMs !== undefined && behindMs <= boundMs ? judged : { kind: 'stale', boundMs, behindMs }
     }
@@ -187,7 +187,7 @@ export class View {
     return judged
   }
 
-  /** Resolves a moment later, or when the place of the log is known that `token` is of, where it is ahead. */
+  /** Resolves a moment later, or when the log's position of `token` is known, if it is ahead. */
   async catchUp(token: string): Promise<void> {
     const untrusted = takeApart(token)
     const claims = untrusted && decodeClaims(untrusted.payload)
@@ -205,8 +205,8 @@ export class View {
   }
 
   /**
-   * The authority has verified this very token and says that it is active, with these scopes; for whom it is, is
-   * asked here.
+   * The authority has verified this very token and reports that it is active, with these scopes; this checks its realm
+   * and audience.
    */
   judgeIntrospected(claims: Claims, active: ReadonlySet<string>, required: string | null): Judged {
     const taken = new Set([...claims.scopes].filter((scope) => !active.has(scope)))
@@ -241,8 +241,7 @@ export class View {
   }
 
   /**
-   * Tells the refusals of a token apart that was not signed by any key: by what it says of itself, which is good
-   * enough to refuse it by.
+   * Distinguishes the refusals of a token that no key signed: by its own claims, which is enough to refuse it.
    */
   #whyNotSigned(token: string, keys: Keys): DenyReason {
     const untrusted = takeApart(token)
@@ -270,7 +269,7 @@ class Keys {
     readonly capacity: number,
   ) {}
 
-  /** The token, if one of the keys signed it and it says what that key may say. */
+  /** The token, if one of the keys signed it and its claims are allowed for that key. */
   signed(token: string, digest: string): Signed | undefined {
     const cached = this.#verified.get(digest)
     if (cached !== undefined) {
@@ -278,7 +277,7 @@ class Keys {
     }
     const untrusted = takeApart(token)
     const key = untrusted && this.ring.get(untrusted.kid)
-    // No claim is read before the signature is known to be right.
+    // No claim is read before the signature is verified.
     if (untrusted === undefined || key === undefined || !isSignedBy(untrusted, key.public)) {
       return undefined
     }
@@ -291,7 +290,7 @@ class Keys {
     return signed
   }
 
-  /** A token that is over is not met often again. */
+  /** An expired token is rarely presented again. */
   forget(digest: string): void {
     this.#verified.delete(digest)
   }
@@ -325,7 +324,7 @@ function deny(reason: DenyReason): Deny {
   return { kind: 'deny', reason }
 }
 
-/** The claims without the scopes that were taken, among which must not be the required one. */
+/** The claims without the scopes that were removed; the required scope must not be among these. */
 function leftOf(claims: Claims, taken: ReadonlySet<string>, required: string | null): Judged {
   if (required !== null && !claims.scopes.has(required)) {
     return deny('scope_missing')

@@ -1,4 +1,4 @@
-/** From the wire's events and keys to what a verifier keeps. What is not understood is never passed over. */
+/** Converting the wire's events and keys to what a verifier keeps. Unknown content is never skipped. */
 
 import type { KeyObject } from 'node:crypto'
 
@@ -12,7 +12,7 @@ import type { Kind, Revocation } from './revocations.js'
 
 type Field = NonNullable<RevocationEvent['target']>
 
-/** What a kind of event means to a verifier. */
+/** The meaning of a kind of event for a verifier. */
 interface Meaning {
   revokes?: [Kind, Field]
   changesKeys?: true
@@ -38,13 +38,13 @@ const MEANINGS: Record<Exclude<EventKind, 'EVENT_KIND_UNSPECIFIED'>, Meaning> = 
 
 const VERIFYING: ReadonlySet<string> = new Set(['KEY_STATUS_PUBLISHED', 'KEY_STATUS_ACTIVE', 'KEY_STATUS_RETIRED'])
 
-/** An event, as far as it concerns a verifier. */
+/** An event, as far as a verifier needs it. */
 export interface Understood {
   revocation: Revocation | undefined
   changesKeys: boolean
 }
 
-/** The public half of a signing key, and whose tokens it verifies. */
+/** The public half of a signing key, and the realm whose tokens it verifies. */
 export interface VerifyingKey {
   kid: string
   public: KeyObject
@@ -54,9 +54,9 @@ export interface VerifyingKey {
   notAfter: number
 }
 
-/** What an event means; undefined where this verifier does not know. */
+/** The meaning of an event; undefined if this verifier does not know it. */
 export function understand(event: RevocationEvent, realm: string): Understood | undefined {
-  // A kind that the proto does not have comes as a number.
+  // A kind that the proto does not have arrives as a number.
   const meaning = (MEANINGS as Partial<Record<string | number, Meaning>>)[event.kind]
   if (meaning === undefined || event.realm !== realm) {
     return undefined
@@ -83,14 +83,14 @@ function revocationOf(event: RevocationEvent, kind: Kind, field: Field): Revocat
   return { kind, name, sequence, until: moment(relevantUntil), lostScopes }
 }
 
-/** A time of the wire, in ms since the epoch. */
+/** A time on the wire, in ms since the epoch. */
 export function moment(timestamp: Timestamp): number {
   return timestamp.seconds * 1000 + Math.floor(timestamp.nanos / 1e6)
 }
 
 /**
- * The keys of the realm that verify, by their id. One that can't be read, or whose use is not known here, verifies
- * nothing. A retired key keeps verifying for the leeway that its last token has.
+ * The keys of the realm that verify, by their id. A key that can't be read, or whose use is not known here, verifies
+ * nothing. A retired key still verifies for the leeway of its last token.
  */
 export function keyring(keys: WireKey[], realm: string, leewayMs: number): Map<string, VerifyingKey> {
   const ring = new Map<string, VerifyingKey>()
