@@ -98,7 +98,10 @@ pub use policy::{
 pub use session::{
     error::{RevokeError, SessionError},
     list::{ListedSession, SessionsBy},
-    revoke::{RevokeRequest, RevokeTarget, Revoked},
+    revoke::{
+        Revoked,
+        request::{RevokeRequest, RevokeTarget},
+    },
 };
 pub use signing_key::{
     error::SigningKeyError,

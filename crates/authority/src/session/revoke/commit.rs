@@ -7,7 +7,7 @@ use tessera_core::{
 use tessera_policy::Permission;
 use tessera_store::{Changes, ClientChange, Decision, SessionIndex, Snapshot};
 
-use super::{RevokeRequest, RevokeTarget};
+use super::request::{RevokeRequest, RevokeTarget};
 use crate::{
     log::event::{sessions_revoked, token_revoked},
     session::{cutoff::Matched, end::end_sessions},
