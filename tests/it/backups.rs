@@ -13,7 +13,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
-use tessera_backup::{FileError, Item, Made};
+use tessera_backup::{CompleteBackup, FileError, Item};
 use tessera_core::SessionState;
 use tessera_proto::v1::revoke_request::Target;
 use tessera_store::BackupRecord;
@@ -103,7 +103,7 @@ impl Site {
         self.backup(arguments).output().unwrap()
     }
 
-    fn read(&self, file: &str) -> (Made, Vec<BackupRecord>) {
+    fn read(&self, file: &str) -> (CompleteBackup, Vec<BackupRecord>) {
         let text = fs::read_to_string(self.place.path("backup.key")).unwrap();
         let key = BackupKey::parse(&text).unwrap();
         let mut records = Vec::new();

@@ -17,7 +17,7 @@ mod writer;
 
 pub use self::{
     error::FileError,
-    reader::{Made, read},
+    reader::{CompleteBackup, read},
     writer::BackupWriter,
 };
 

@@ -10,4 +10,4 @@ pub mod content;
 pub mod file;
 
 pub use content::{BackupHead, BackupTail, ContentError, Item, Items, encode};
-pub use file::{BackupWriter, FileError, Made, read};
+pub use file::{BackupWriter, CompleteBackup, FileError, read};

@@ -10,7 +10,7 @@ use std::io::Cursor;
 
 use proptest::prelude::*;
 use tessera_backup::{
-    BackupHead, BackupTail, BackupWriter, ContentError, FileError, Item, Made, encode, read,
+    BackupHead, BackupTail, BackupWriter, CompleteBackup, ContentError, FileError, Item, encode, read,
 };
 use tessera_core::{ApiKeyId, LogId, RealmName, Sequence, Timestamp};
 use tessera_store::{AuditHead, AuditLink, BackupEnd, BackupRecord, Times};
@@ -77,7 +77,7 @@ fn write(key: &BackupKey, items: &[Item]) -> Vec<u8> {
     file
 }
 
-fn read_all(key: &BackupKey, file: &[u8]) -> Result<(Made, Vec<Item>), FileError> {
+fn read_all(key: &BackupKey, file: &[u8]) -> Result<(CompleteBackup, Vec<Item>), FileError> {
     let mut shown = Vec::new();
     let made = read(Cursor::new(file), key, |item| {
         shown.push(item);

@@ -332,7 +332,7 @@ impl Verifier {
     /// The current state.
     #[must_use]
     pub fn status(&self) -> VerifierStatus {
-        let known = self.0.shared.known();
+        let known = self.0.shared.followed();
         let behind = known
             .fresh_as_of
             .map(|fresh| Instant::now().saturating_duration_since(fresh));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tessera_authority::{Restored, SetupError};
-use tessera_backup::{BackupHead, FileError, Item, Made};
+use tessera_backup::{BackupHead, CompleteBackup, FileError, Item};
 use tessera_store::{BackupRecord, Store, StoreError};
 use tessera_store_sled::{SledOptions, SledRestore, SledStore};
 use tessera_token::{BackupKey, ServerKeys};
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RestoredBackup {
     /// The content of the backup.
-    pub made: Made,
+    pub made: CompleteBackup,
     /// The result of the restore.
     pub restored: Restored,
 }
@@ -66,7 +66,7 @@ pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Rest
 ///
 /// # Errors
 /// See [`BackupProblem`].
-pub async fn verify_backup(file: &Path, key: BackupKey) -> Result<Made, LaunchError> {
+pub async fn verify_backup(file: &Path, key: BackupKey) -> Result<CompleteBackup, LaunchError> {
     let path = file.to_owned();
     let read = blocking(move || {
         let from = open(&path)?;
@@ -172,7 +172,7 @@ impl From<StoreError> for ReadError {
 }
 
 impl Reading {
-    fn read(self) -> Result<Made, LaunchError> {
+    fn read(self) -> Result<CompleteBackup, LaunchError> {
         let from = open(&self.file)?;
         let mut restore = None;
         let read = tessera_backup::read(from, &self.key, |item| match item {

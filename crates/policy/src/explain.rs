@@ -5,7 +5,7 @@ use tessera_core::{PolicyRevision, RealmName, RoleName, Subject};
 use crate::{
     explain::reach::Reach,
     permission::Permission,
-    policy::{Asked, Policy, Question, Target, Verdict},
+    policy::{Policy, Question, ResolvedSubject, Target, Verdict},
     rule::RuleAt,
 };
 
@@ -95,7 +95,7 @@ impl Policy {
         self.explain_target(&self.asked(realm, subject, &[]), target)
     }
 
-    fn explain_target(&self, asked: &Asked<'_>, target: Target<'_>) -> Explanation {
+    fn explain_target(&self, asked: &ResolvedSubject<'_>, target: Target<'_>) -> Explanation {
         let decision = self.decision(asked, target);
         let asserted = asked.roles.iter().map(RoleName::as_str);
         let reach = Reach::new(

@@ -220,7 +220,7 @@ impl fmt::Debug for Policy {
 // === answers ===
 
 /// A subject with its resolved roles, so that they are resolved once for many scopes.
-pub(crate) struct Asked<'a> {
+pub(crate) struct ResolvedSubject<'a> {
     pub(crate) realm: &'a RealmName,
     pub(crate) subject: &'a Subject,
     pub(crate) roles: &'a [RoleName],
@@ -229,7 +229,7 @@ pub(crate) struct Asked<'a> {
     described: OnceCell<String>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ResolvedSubject<'a> {
     /// The subject and its asserted roles.
     pub(crate) fn names(&self) -> Vec<&'a str> {
         let roles = self.roles.iter().map(RoleName::as_str);
@@ -255,9 +255,9 @@ impl Policy {
         realm: &'a RealmName,
         subject: &'a Subject,
         roles: &'a [RoleName],
-    ) -> Asked<'a> {
+    ) -> ResolvedSubject<'a> {
         let names = std::iter::once(subject.as_str()).chain(roles.iter().map(RoleName::as_str));
-        Asked {
+        ResolvedSubject {
             realm,
             subject,
             roles,
@@ -275,7 +275,7 @@ impl Policy {
     }
 
     /// The rules that decide; `Decision::NOTHING` if the catalogue lacks a name.
-    pub(crate) fn decision(&self, asked: &Asked<'_>, target: Target<'_>) -> Decision {
+    pub(crate) fn decision(&self, asked: &ResolvedSubject<'_>, target: Target<'_>) -> Decision {
         let Target {
             resource,
             action,
@@ -291,7 +291,12 @@ impl Policy {
     }
 
     /// The verdict of a decision.
-    pub(crate) fn verdict(&self, asked: &Asked<'_>, target: Target<'_>, decision: Decision) -> Verdict {
+    pub(crate) fn verdict(
+        &self,
+        asked: &ResolvedSubject<'_>,
+        target: Target<'_>,
+        decision: Decision,
+    ) -> Verdict {
         if decision.is_allowed() {
             return Verdict::Allowed;
         }
@@ -314,7 +319,7 @@ impl Policy {
         Verdict::Denied { reason }
     }
 
-    fn answer(&self, asked: &Asked<'_>, scope: &Scope) -> Verdict {
+    fn answer(&self, asked: &ResolvedSubject<'_>, scope: &Scope) -> Verdict {
         let target = self.target(scope);
         self.verdict(asked, target, self.decision(asked, target))
     }
@@ -355,7 +360,7 @@ impl Policy {
         )
     }
 
-    fn absence(&self, asked: &Asked<'_>, target: Target<'_>) -> String {
+    fn absence(&self, asked: &ResolvedSubject<'_>, target: Target<'_>) -> String {
         let Target { resource, action, .. } = target;
         let roles = asked.described.get_or_init(|| self.describe_roles(asked));
         format!(
@@ -364,7 +369,7 @@ impl Policy {
         )
     }
 
-    fn describe_roles(&self, asked: &Asked<'_>) -> String {
+    fn describe_roles(&self, asked: &ResolvedSubject<'_>) -> String {
         let mut roles: Vec<&str> = asked.roles.iter().map(RoleName::as_str).collect();
         roles.extend(
             self.index

@@ -15,9 +15,9 @@ use crate::{
     error::Failure,
     node::Node,
     read::{audit_bytes, failed},
+    read_set::{self, SETTINGS, request_in, revision_in, uuid_of},
     state::{Found, State, get, number},
     transaction::COMMIT,
-    wanted::{self, SETTINGS, request_in, revision_in, uuid_of},
 };
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -53,7 +53,7 @@ pub(crate) async fn back_up(node: &Node, visit: BackupVisitor) -> Result<BackupE
     let answers = all(&connection.client, trip).await.map_err(store)?;
     let mut answers = answers.into_iter().skip(1);
     let found = Found::of(&answers.next().unwrap_or_default())?;
-    let settings = wanted::settings(&answers.next().unwrap_or_default())?;
+    let settings = read_set::settings(&answers.next().unwrap_or_default())?;
     node.ensure_primary(found.beat)?;
     let mut showing = Showing {
         connection: &connection,

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use self::attempt::{Answers, Attempt, Doubt, attempt, resolve};
-use crate::{connect::Connection, error::Failure, node::Node, wanted::Wanted};
+use crate::{connect::Connection, error::Failure, node::Node, read_set::ReadSet};
 
 /// How many units one group has at most.
 const GROUP_MAX: usize = 1024;
@@ -190,6 +190,6 @@ struct Tries {
     /// The previous try may be committed.
     doubt: Option<Doubt>,
     /// What is loaded in addition to the units' reads.
-    load: Wanted,
+    load: ReadSet,
     has_loaded: bool,
 }

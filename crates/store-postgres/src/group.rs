@@ -21,8 +21,8 @@ use tessera_store::{
 use crate::{
     node::{Kept, Node},
     place::Place,
+    read_set::{Client, ReadSet},
     state::State,
-    wanted::{Client, Wanted},
 };
 
 /// The loaded rows that units name, with what was written over them.
@@ -80,7 +80,7 @@ pub(crate) enum Ran {
     /// It decided, or its decision failed, which affects no other unit.
     Done(Result<Placed, StoreError>),
     /// It names rows that are not loaded.
-    Needs(Wanted),
+    Needs(ReadSet),
 }
 
 impl<'a> Group<'a> {

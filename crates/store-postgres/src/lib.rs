@@ -25,13 +25,13 @@ mod partition;
 mod place;
 mod purge;
 mod read;
+mod read_set;
 mod restore;
 mod schema;
 mod servers;
 mod state;
 mod statements;
 mod transaction;
-mod wanted;
 
 use std::{
     collections::BTreeMap,

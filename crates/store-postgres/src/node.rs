@@ -40,7 +40,7 @@ pub(crate) struct Node {
     pub(crate) log: Log,
     pub(crate) connector: Connector,
     pub(crate) pool: Pool,
-    known: Mutex<Known>,
+    applied: Mutex<Applied>,
     audit_head: watch::Sender<AuditHead>,
     pub(crate) beats: Beats,
     beat: AtomicU64,
@@ -53,7 +53,7 @@ pub(crate) struct Node {
     committing: Mutex<[Option<Instant>; WRITERS]>,
 }
 
-struct Known {
+struct Applied {
     state: State,
     /// How long the events that end sessions count.
     cutoffs: HashMap<CutoffKey, Timestamp>,
@@ -88,7 +88,7 @@ impl Node {
             connector,
             pool,
             audit_head: watch::Sender::new(state.audit),
-            known: Mutex::new(Known {
+            applied: Mutex::new(Applied {
                 state,
                 cutoffs,
                 unshown: VecDeque::new(),
@@ -104,7 +104,7 @@ impl Node {
 
     /// The last group that is applied here.
     pub(crate) fn state(&self) -> State {
-        self.known.lock().state.clone()
+        self.applied.lock().state.clone()
     }
 
     /// What is known before a trip to the database.
@@ -121,7 +121,7 @@ impl Node {
     }
 
     pub(crate) fn cutoff(&self, key: &CutoffKey) -> Option<Timestamp> {
-        self.known.lock().cutoffs.get(key).copied()
+        self.applied.lock().cutoffs.get(key).copied()
     }
 
     /// The channel on which nodes notify each other of events.
@@ -158,7 +158,7 @@ impl Node {
 
     /// The same for a group of this node.
     pub(crate) fn apply_own(&self, state: &State, events: Vec<Kept>) -> Result<(), StoreError> {
-        let mut known = self.known.lock();
+        let mut known = self.applied.lock();
         if state.number <= known.state.number {
             return Ok(());
         }
@@ -262,18 +262,18 @@ impl Node {
 
     /// Removes the cutoffs that no longer count.
     pub(crate) fn forget_expired(&self, horizon: Timestamp) {
-        self.known.lock().cutoffs.retain(|_, until| *until >= horizon);
+        self.applied.lock().cutoffs.retain(|_, until| *until >= horizon);
         self.log.forget_expired(horizon);
     }
 
     /// Notes that everything up to a group is durable, and publishes the events and audit records up to there.
     pub(crate) fn note_durable(&self, number: u64) {
         self.durable.fetch_max(number, Ordering::SeqCst);
-        self.show(&mut self.known.lock());
+        self.show(&mut self.applied.lock());
     }
 
     /// Publishes the events that are durable. The caller holds the lock, so that they are published in order.
-    fn show(&self, known: &mut Known) {
+    fn show(&self, known: &mut Applied) {
         let durable = self.durable();
         let has_records = |next: &Unshown| self.audit_head.borrow().position < next.audit.position;
         let is_shown =
@@ -293,7 +293,7 @@ impl Node {
     /// Whether events are applied here that are not known to be durable. Audit records alone wait for the next
     /// heartbeat.
     pub(crate) fn has_unshown_events(&self) -> bool {
-        let known = self.known.lock();
+        let known = self.applied.lock();
         known.unshown.iter().any(|next| !next.events.is_empty())
     }
 

@@ -19,9 +19,9 @@ use crate::{
     connect::{Query, all},
     group::Group,
     node::{Node, beat_in, events_after, kept},
+    read_set::{ReadSet, queries, uuid_of},
     state::{Found, State, damaged, get, number, unsigned},
     transaction::COMMIT,
-    wanted::{Wanted, queries, uuid_of},
 };
 
 /// All reads are of one state.
@@ -92,10 +92,10 @@ pub(crate) async fn rows(node: &Node, query: Query) -> Result<Vec<Row>, StoreErr
 }
 
 pub(crate) async fn snapshot(node: &Node, reads: &Reads) -> Result<Snapshot, StoreError> {
-    let wanted = Wanted::of(reads);
-    let (state, answers) = within(node, queries(&wanted)).await?;
+    let needed = ReadSet::of(reads);
+    let (state, answers) = within(node, queries(&needed)).await?;
     let mut group = Group::new(node, state);
-    group.take(&wanted, answers)?;
+    group.take(&needed, answers)?;
     Ok(group.snapshot(reads))
 }
 

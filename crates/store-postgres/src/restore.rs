@@ -18,10 +18,10 @@ use crate::{
     open,
     options::PostgresOptions,
     partition,
+    read_set::uuid_of,
     schema::random_id,
     state::{State, number},
     statements::{self, BOUND, DISABLE, PUT_SESSIONS, SET},
-    wanted::uuid_of,
 };
 
 /// How many records are written at once.

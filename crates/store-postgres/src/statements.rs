@@ -4,7 +4,7 @@ use tessera_core::{ApiKey, ApiKeyId, Event, KeyId, Session, SessionId, SigningKe
 use tessera_store::{AuditBytes, CutoffKey, RequestKey, RequestRecord, StoreError, backend::encode};
 use uuid::Uuid;
 
-use crate::{connect::Query, place::Place, state::number, wanted::uuid_of};
+use crate::{connect::Query, place::Place, read_set::uuid_of, state::number};
 
 pub(crate) const INSERT_SESSIONS: &str = "INSERT INTO session \
     (id, realm, subject, client, credential, removable_day, removable_at, body) \

@@ -208,23 +208,23 @@ class After(unittest.TestCase):
         self.assertEqual([waits(2.5) for _ in range(4)], [False] * 4)
 
     def test_how_long_nothing_may_come_is_a_table(self) -> None:
-        def patience(of: Following) -> list[float]:
-            return [of.patience(True), of.patience(False)]
+        def silence_max(of: Following) -> list[float]:
+            return [of.silence_max(True), of.silence_max(False)]
 
         one, two = self.following(1), self.following(2)
-        self.assertEqual(patience(one), [10, 10])
+        self.assertEqual(silence_max(one), [10, 10])
         one.after(End("gone"))
-        self.assertEqual(patience(one), [10, 10])
+        self.assertEqual(silence_max(one), [10, 10])
         # One that is frozen, and each of the others: within the bound.
-        self.assertEqual(patience(self.following(3)), [5, 2.5])
-        self.assertEqual(patience(two), [5, 5])
+        self.assertEqual(silence_max(self.following(3)), [5, 2.5])
+        self.assertEqual(silence_max(two), [5, 5])
         two.after(End("gone"))
-        self.assertEqual(patience(two), [5, 5])
+        self.assertEqual(silence_max(two), [5, 5])
         # Each was tried: one may just be slow.
         two.after(End("gone"))
-        self.assertEqual(patience(two), [10, 10])
+        self.assertEqual(silence_max(two), [10, 10])
         two.answered(3)
-        self.assertEqual(patience(two), [5, 5])
+        self.assertEqual(silence_max(two), [5, 5])
 
 
 class Verifying(Case):

@@ -74,7 +74,7 @@ export class Following {
    * stale anyway. Otherwise, short enough that each of the others can be tried within the bound: half of the bound for
    * the address that is followed, and the rest for all others.
    */
-  patienceMs(hasAnswered: boolean): number {
+  silenceMsMax(hasAnswered: boolean): number {
     const { count } = this.connection.addresses
     const { boundMs } = this.view.accepted
     const parts = count === 1 || this.round.isOver ? 1 : hasAnswered ? 2 : 2 * (count - 1)

@@ -108,12 +108,12 @@ export class Session {
     return End.of(await this.#following.explained(callError(error)))
   }
 
-  get #patienceMs(): number {
-    return this.#following.patienceMs(this.#hasAnswered)
+  get #silenceMsMax(): number {
+    return this.#following.silenceMsMax(this.#hasAnswered)
   }
 
   #giveUpWhenSilent(): void {
-    if (performance.now() >= this.#progressedAt + this.#patienceMs) {
+    if (performance.now() >= this.#progressedAt + this.#silenceMsMax) {
       this.stop(new End('the stream is silent'))
     }
   }
@@ -305,7 +305,7 @@ export class Session {
     const { realm, leewayMs } = this.#view.accepted
     const { connection } = this.#following
     this.#following.keysReadAt = performance.now()
-    const givesUpAt = performance.now() + this.#patienceMs
+    const givesUpAt = performance.now() + this.#silenceMsMax
     const page = (request: ListKeysRequest): Promise<ListKeysResponse> =>
       call(this.#keys.listKeys.bind(this.#keys), request, connection.credential(), givesUpAt - performance.now())
     const keys = await allKeys(page, realm)

@@ -255,7 +255,7 @@ export class Verifier {
     if (claims === undefined || !answer.active || answer.jti !== claims.tokenId) {
       return { kind: 'deny', reason: 'inactive' }
     }
-    return this.#view.judgeIntrospected(claims, new Set(answer.scope.split(' ')), required)
+    return this.#view.checkIntrospected(claims, new Set(answer.scope.split(' ')), required)
   }
 }
 

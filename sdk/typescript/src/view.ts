@@ -37,7 +37,7 @@ interface Signed {
   key: VerifyingKey
 }
 
-type Judged = Allow | Deny
+type Checked = Allow | Deny
 
 /** Shared by a verifier and its follower. */
 export class View {
@@ -167,8 +167,8 @@ export class View {
     const keys = this.#keys
     const digest = createHash('sha256').update(token).digest('base64')
     const signed = keys.signed(token, digest)
-    const judged = signed === undefined ? deny(this.#whyNotSigned(token, keys)) : this.#judge(signed, required)
-    if (judged.kind === 'allow' && judged.claims.rev > this.through) {
+    const checked = signed === undefined ? deny(this.#whyNotSigned(token, keys)) : this.#decide(signed, required)
+    if (checked.kind === 'allow' && checked.claims.rev > this.through) {
       const isUnheard = unheardSince !== undefined && (this.freshAsOf === undefined || this.freshAsOf < unheardSince)
       if (!isUnheard) {
         this.onAhead()
@@ -176,15 +176,15 @@ export class View {
       }
     }
     // The authority may have a key that is not known here yet.
-    if (judged.kind === 'allow' || judged.reason === 'unknown_key') {
+    if (checked.kind === 'allow' || checked.reason === 'unknown_key') {
       // The time is taken last: the time that the decision took counts as staleness.
       const behindMs = this.behindMs()
-      return behindMs !== undefined && behindMs <= boundMs ? judged : { kind: 'stale', boundMs, behindMs }
+      return behindMs !== undefined && behindMs <= boundMs ? checked : { kind: 'stale', boundMs, behindMs }
     }
-    if (judged.reason === 'revoked' || judged.reason === 'expired') {
+    if (checked.reason === 'revoked' || checked.reason === 'expired') {
       keys.forget(digest)
     }
-    return judged
+    return checked
   }
 
   /** Resolves a moment later, or when the log's position of `token` is known, if it is ahead. */
@@ -208,13 +208,13 @@ export class View {
    * The authority has verified this very token and reports that it is active, with these scopes; this checks its realm
    * and audience.
    */
-  judgeIntrospected(claims: Claims, active: ReadonlySet<string>, required: string | null): Judged {
+  checkIntrospected(claims: Claims, active: ReadonlySet<string>, required: string | null): Checked {
     const taken = new Set([...claims.scopes].filter((scope) => !active.has(scope)))
     return this.#forAnother(claims) ?? leftOf(claims, taken, required)
   }
 
   /** What a signed token may be used for now. */
-  #judge({ claims, key }: Signed, required: string | null): Judged {
+  #decide({ claims, key }: Signed, required: string | null): Checked {
     const { leewayMs, clock } = this.accepted
     const [now, expiresAt] = [clock(), claims.expiresAt.getTime()]
     if (now > key.notAfter || now >= expiresAt + leewayMs || expiresAt < this.forgottenThrough) {
@@ -325,7 +325,7 @@ function deny(reason: DenyReason): Deny {
 }
 
 /** The claims without the scopes that were removed; the required scope must not be among these. */
-function leftOf(claims: Claims, taken: ReadonlySet<string>, required: string | null): Judged {
+function leftOf(claims: Claims, taken: ReadonlySet<string>, required: string | null): Checked {
   if (required !== null && !claims.scopes.has(required)) {
     return deny('scope_missing')
   }

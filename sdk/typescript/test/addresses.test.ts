@@ -197,21 +197,21 @@ describe('after a stream', () => {
   })
 
   it('is silent for as long as a table says', () => {
-    const patience = (of: Following) => [of.patienceMs(true), of.patienceMs(false)]
+    const longest = (of: Following) => [of.silenceMsMax(true), of.silenceMsMax(false)]
     const [one, two] = [following(1), following(2)]
-    assert.deepEqual(patience(one), [10_000, 10_000])
+    assert.deepEqual(longest(one), [10_000, 10_000])
     one.after(new End('gone'))
-    assert.deepEqual(patience(one), [10_000, 10_000])
+    assert.deepEqual(longest(one), [10_000, 10_000])
     // One that is frozen, and each of the others: within the bound.
-    assert.deepEqual(patience(following(3)), [5_000, 2_500])
-    assert.deepEqual(patience(two), [5_000, 5_000])
+    assert.deepEqual(longest(following(3)), [5_000, 2_500])
+    assert.deepEqual(longest(two), [5_000, 5_000])
     two.after(new End('gone'))
-    assert.deepEqual(patience(two), [5_000, 5_000])
+    assert.deepEqual(longest(two), [5_000, 5_000])
     // Each was tried: one may just be slow.
     two.after(new End('gone'))
-    assert.deepEqual(patience(two), [10_000, 10_000])
+    assert.deepEqual(longest(two), [10_000, 10_000])
     two.answered(3_000)
-    assert.deepEqual(patience(two), [5_000, 5_000])
+    assert.deepEqual(longest(two), [5_000, 5_000])
   })
 })
 

@@ -16,7 +16,7 @@ use crate::{
     credential::authenticate::Principal,
     error::Unavailable,
     log::event::{signing_key_activated, signing_key_begins, signing_key_published},
-    signing_key::{error::SigningKeyError, key_set::KeyTurn, lifecycle::new_key, schedule::Step},
+    signing_key::{error::SigningKeyError, key_set::KeyTurn, lifecycle::new_key, schedule::RotationStep},
 };
 
 /// A signing key, as an operator sees it.
@@ -92,26 +92,26 @@ impl Authority {
     pub async fn advance_signing_keys(&self) -> Result<(), SigningKeyError> {
         let steps = || self.realms.values().map(|realm| (realm, self.next_step(realm)));
         // With a shared store, a turn takes a connection.
-        if steps().all(|(_, step)| step == Step::Wait) && !self.has_unused_change_of_keys() {
+        if steps().all(|(_, step)| step == RotationStep::Wait) && !self.has_unused_change_of_keys() {
             return Ok(());
         }
         let mut turn = self.turn_to_change_keys().await?;
         for (realm, step) in steps() {
             match step {
-                Step::Wait => {}
-                Step::Publish => drop(self.publish(&mut turn, realm, false, &Actor::Operator).await?),
-                Step::Activate(id) => {
+                RotationStep::Wait => {}
+                RotationStep::Publish => drop(self.publish(&mut turn, realm, false, &Actor::Operator).await?),
+                RotationStep::Activate(id) => {
                     if !self.is_waited_for(&realm.name, &id).await? {
                         self.activate(&mut turn, &id, &Actor::Operator).await?;
                     }
                 }
-                Step::Forget(ids) => self.forget_keys(&mut turn, ids).await?,
+                RotationStep::Forget(ids) => self.forget_keys(&mut turn, ids).await?,
             }
         }
         Ok(())
     }
 
-    fn next_step(&self, realm: &Realm) -> Step {
+    fn next_step(&self, realm: &Realm) -> RotationStep {
         let keys = self.keys.load();
         let of_realm = keys.records().filter(|key| key.realm == realm.name);
         self.key_rotation

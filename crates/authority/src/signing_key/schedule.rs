@@ -23,7 +23,7 @@ impl Default for KeyRotation {
 
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum RotationStep {
     /// Nothing.
     Wait,
     /// Publish a new key.
@@ -51,13 +51,13 @@ impl KeyRotation {
         keys: impl Iterator<Item = &'a SigningKey> + Clone,
         now: Timestamp,
         settled: Timestamp,
-    ) -> Step {
+    ) -> RotationStep {
         let with = |status| keys.clone().find(|key| key.status == status);
         if let Some(published) = with(KeyStatus::Published) {
             return if published.not_before <= now {
-                Step::Activate(published.id.clone())
+                RotationStep::Activate(published.id.clone())
             } else {
-                Step::Wait
+                RotationStep::Wait
             };
         }
         let is_due = |active: &SigningKey| {
@@ -65,16 +65,16 @@ impl KeyRotation {
                 .is_some_and(|every| active.not_before.plus(every) <= now)
         };
         if with(KeyStatus::Active).is_some_and(is_due) {
-            return Step::Publish;
+            return RotationStep::Publish;
         }
         let over: Vec<_> = keys
             .filter(|key| is_over(key, settled))
             .map(|key| key.id.clone())
             .collect();
         if over.is_empty() {
-            Step::Wait
+            RotationStep::Wait
         } else {
-            Step::Forget(over)
+            RotationStep::Forget(over)
         }
     }
 }
@@ -124,59 +124,59 @@ mod tests {
         let monthly = Some(Seconds(3000));
         let active = key("a", Active, -2999, None);
         let due = key("a", Active, -3000, None);
-        let cases: [(&str, Option<Seconds>, Vec<SigningKey>, Step); 12] = [
-            ("one that signs", None, vec![due.clone()], Step::Wait),
-            ("not due yet", monthly, vec![active.clone()], Step::Wait),
-            ("due", monthly, vec![due.clone()], Step::Publish),
+        let cases: [(&str, Option<Seconds>, Vec<SigningKey>, RotationStep); 12] = [
+            ("one that signs", None, vec![due.clone()], RotationStep::Wait),
+            ("not due yet", monthly, vec![active.clone()], RotationStep::Wait),
+            ("due", monthly, vec![due.clone()], RotationStep::Publish),
             (
                 "due, and published already",
                 monthly,
                 vec![due.clone(), key("b", Published, 1, None)],
-                Step::Wait,
+                RotationStep::Wait,
             ),
             (
                 "published for long enough",
                 None,
                 vec![active.clone(), key("b", Published, 0, None)],
-                Step::Activate(id("b")),
+                RotationStep::Activate(id("b")),
             ),
             (
                 "without one that signs",
                 monthly,
                 vec![key("b", Published, 0, None)],
-                Step::Activate(id("b")),
+                RotationStep::Activate(id("b")),
             ),
             (
                 "retired, and accepted within the leeway",
                 None,
                 vec![active.clone(), key("c", Retired, -9000, Some(-60))],
-                Step::Wait,
+                RotationStep::Wait,
             ),
             (
                 "retired, and over",
                 None,
                 vec![active.clone(), key("c", Retired, -9000, Some(-61))],
-                Step::Forget(vec![id("c")]),
+                RotationStep::Forget(vec![id("c")]),
             ),
             (
                 "revoked, and what it signed may live",
                 None,
                 vec![active.clone(), key("c", Revoked, -9000, Some(-1060))],
-                Step::Wait,
+                RotationStep::Wait,
             ),
             (
                 "revoked, and over",
                 None,
                 vec![active.clone(), key("c", Revoked, -9000, Some(-1061))],
-                Step::Forget(vec![id("c")]),
+                RotationStep::Forget(vec![id("c")]),
             ),
             (
                 "a new key comes before old ones go",
                 monthly,
                 vec![due, key("c", Retired, -9000, Some(-61))],
-                Step::Publish,
+                RotationStep::Publish,
             ),
-            ("no key", monthly, Vec::new(), Step::Wait),
+            ("no key", monthly, Vec::new(), RotationStep::Wait),
         ];
         for (name, every, keys, expected) in cases {
             let rotation = KeyRotation {
@@ -192,6 +192,6 @@ mod tests {
     fn what_is_over_goes_by_the_settled_time() {
         let over = [key("c", KeyStatus::Retired, -9000, Some(-61))];
         let step = KeyRotation::default().next_step(over.iter(), at(1_000_000), at(-1));
-        assert_eq!(step, Step::Wait);
+        assert_eq!(step, RotationStep::Wait);
     }
 }

@@ -11,7 +11,7 @@ use crate::content::{BackupHead, BackupTail, ContentError, Item, Items};
 
 /// The head and the tail of a complete backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct CompleteBackup {
     /// Its first item.
     pub head: BackupHead,
     /// Its last item.
@@ -26,7 +26,7 @@ pub fn read<E: From<FileError>>(
     from: impl Read,
     key: &BackupKey,
     mut show: impl FnMut(Item) -> Result<(), E>,
-) -> Result<Made, E> {
+) -> Result<CompleteBackup, E> {
     let mut chunks = Chunks::begin(from, key)?;
     let mut items = Items::default();
     let (mut head, mut tail) = (None, None);
@@ -41,7 +41,7 @@ pub fn read<E: From<FileError>>(
         }
     }
     items.finish().map_err(FileError::from)?;
-    let made = head.zip(tail).map(|(head, tail)| Made { head, tail });
+    let made = head.zip(tail).map(|(head, tail)| CompleteBackup { head, tail });
     let nothing = FileError::from(ContentError::Malformed {
         problem: "the backup says nothing",
     });

@@ -6,7 +6,7 @@ mod key;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tessera_backup::Made;
+use tessera_backup::CompleteBackup;
 use tessera_daemon::{Config, backup_key, restore, telemetry};
 
 use self::key::read_key;
@@ -80,8 +80,8 @@ fn new_key(file: &Path, output: &Output) -> Result<(), Failure> {
     })
 }
 
-fn described(made: &Made) -> Value {
-    let Made { head, tail } = made;
+fn described(made: &CompleteBackup) -> Value {
+    let CompleteBackup { head, tail } = made;
     let realms: serde_json::Map<_, _> = head
         .realms
         .iter()
@@ -100,8 +100,8 @@ fn described(made: &Made) -> Value {
     })
 }
 
-fn text(made: &Made) -> String {
-    let Made { head, tail } = made;
+fn text(made: &CompleteBackup) -> String {
+    let CompleteBackup { head, tail } = made;
     let issuers: Vec<_> = head.realms.iter().map(|(_, issuer)| issuer.as_str()).collect();
     table(&[
         (

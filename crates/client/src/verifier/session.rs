@@ -249,7 +249,7 @@ impl<'a> Session<'a> {
         match &mut self.snapshot {
             Snapshot::Complete(revoked) => apply(revoked),
             Snapshot::InForce => {
-                apply(&mut self.following.shared.known_mut().revoked);
+                apply(&mut self.following.shared.followed_mut().revoked);
                 if self.following.key_set.is_some() {
                     self.following.reached(&event.cursor);
                     self.owe_acknowledgement(event.cursor);
@@ -329,7 +329,7 @@ impl<'a> Session<'a> {
     ) -> Result<(), End> {
         let shared = &self.following.shared;
         let local_time = shared.clock.now();
-        let mut known = shared.known_mut();
+        let mut known = shared.followed_mut();
         match std::mem::replace(&mut self.snapshot, Snapshot::InForce) {
             Snapshot::Complete(revoked) => {
                 known.revoked = *revoked;

@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) options: VerifierOptions,
     pub(super) clock: Arc<dyn Clock>,
     keys: ArcSwap<Keys>,
-    known: RwLock<Known>,
+    followed: RwLock<Followed>,
     pub(super) unknown_key: Notify,
     /// A token has a position of the log that was not reached here yet.
     pub(super) ahead: Notify,
@@ -80,7 +80,7 @@ pub(super) struct Signed {
 }
 
 /// The revocations, and how fresh they are.
-pub(super) struct Known {
+pub(super) struct Followed {
     pub(super) revoked: Revoked,
     /// Everything durable before this moment has been applied. `None` before the first checkpoint.
     pub(super) fresh_as_of: Option<Instant>,
@@ -131,7 +131,7 @@ impl Shared {
             clock: Arc::clone(&options.clock),
             keys: ArcSwap::from_pointee(Keys::new(Keyring::default(), options.cache_capacity)),
             options,
-            known: RwLock::new(Known {
+            followed: RwLock::new(Followed {
                 revoked: Revoked::default(),
                 fresh_as_of: None,
                 forgotten_through: Timestamp::EPOCH,
@@ -164,12 +164,12 @@ impl Shared {
         self.keys.store(Arc::new(Keys::new(keyring, capacity)));
     }
 
-    pub(super) fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read()
+    pub(super) fn followed(&self) -> RwLockReadGuard<'_, Followed> {
+        self.followed.read()
     }
 
-    pub(super) fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
-        self.known.write()
+    pub(super) fn followed_mut(&self) -> RwLockWriteGuard<'_, Followed> {
+        self.followed.write()
     }
 
     /// The decision on `token` if a staleness up to `bound` is allowed.
@@ -195,7 +195,7 @@ impl Shared {
             Ok((claims, known)) => unless_stale(Decision::Allow(claims), known.fresh_as_of, bound),
             // The authority may have a key that is not known here yet.
             Err(DenyReason::UnknownKey) => {
-                let fresh_as_of = self.known().fresh_as_of;
+                let fresh_as_of = self.followed().fresh_as_of;
                 unless_stale(Decision::Deny(DenyReason::UnknownKey), fresh_as_of, bound)
             }
             Err(reason) => {
@@ -213,7 +213,7 @@ impl Shared {
         let Some((_, claims)) = access::unverified_claims(token) else {
             return;
         };
-        let is_ahead = || claims.rev > self.known().revoked.entries.through();
+        let is_ahead = || claims.rev > self.followed().revoked.entries.through();
         let mut place = self.place.subscribe();
         let caught_up = async {
             while is_ahead() {
@@ -236,7 +236,7 @@ impl Shared {
     ) -> Result<(Arc<AccessClaims>, Horizon), DenyReason> {
         self.check(&signed.verified)?;
         let claims = &signed.claims;
-        let known = self.known();
+        let known = self.followed();
         if claims.expires_at < known.forgotten_through {
             return Err(DenyReason::Expired);
         }
@@ -326,7 +326,7 @@ impl Keys {
     }
 }
 
-impl Known {
+impl Followed {
     /// Forgets what no longer mattered before `now`: a minute after the end of the last token that it concerns.
     pub(super) fn forget_before(&mut self, now: Timestamp) {
         self.forgotten_through = self.forgotten_through.max(now.minus(LEEWAY_MAX));
@@ -430,7 +430,7 @@ mod tests {
             access::sign(&claims, &pair).unwrap()
         });
         {
-            let mut known = shared.known_mut();
+            let mut known = shared.followed_mut();
             known.fresh_as_of = Some(Instant::now());
             known.revoked.entries.advance(Sequence(5));
         }
@@ -450,9 +450,9 @@ mod tests {
         // While there is no answer, the modes that fail open allow it; after an answer none does.
         let since = Instant::now();
         assert!(is_allowed(&ahead, Ahead::AllowedUnheard(since)));
-        shared.known_mut().fresh_as_of = Some(since);
+        shared.followed_mut().fresh_as_of = Some(since);
         assert!(is_stale(&ahead, Ahead::AllowedUnheard(since)));
-        shared.known_mut().revoked.entries.advance(Sequence(6));
+        shared.followed_mut().revoked.entries.advance(Sequence(6));
         assert!(is_allowed(&ahead, Ahead::Refused));
     }
 

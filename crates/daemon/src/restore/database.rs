@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use tessera_authority::{Restored, SetupError};
-use tessera_backup::{FileError, Item, Made};
+use tessera_backup::{CompleteBackup, FileError, Item};
 use tessera_store::Store;
 use tessera_store_postgres::{PostgresOptions, PostgresStore};
 use tessera_token::{BackupKey, ServerKeys};
@@ -64,7 +64,7 @@ pub(super) async fn restore_backup(
     file: &Path,
     key: BackupKey,
     revoke_api_keys: bool,
-) -> Result<(Made, Restored), LaunchError> {
+) -> Result<(CompleteBackup, Restored), LaunchError> {
     let places = KeyPlaces::of(config);
     let at_hand = blocking(move || places.at_hand()).await?;
     let ids = ids_of(at_hand.as_ref());
@@ -81,7 +81,7 @@ async fn read_into(
     file: &Path,
     key: BackupKey,
     at_hand: Vec<String>,
-) -> Result<Made, LaunchError> {
+) -> Result<CompleteBackup, LaunchError> {
     let (send, receive) = mpsc::channel(RECORDS_WAITING);
     let writing = tokio::spawn(into_database(restoring(config)?, receive));
     let (path, key_file, records) = (file.to_owned(), config.keys.file.clone(), send.clone());

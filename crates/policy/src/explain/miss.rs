@@ -7,7 +7,7 @@ use tessera_core::RealmName;
 use super::{reach::Reach, trial::Trial};
 use crate::{
     index::Decision,
-    policy::{Asked, Policy, Target},
+    policy::{Policy, ResolvedSubject, Target},
     rule::{Effect, PolicyRule, RuleAt},
 };
 
@@ -96,7 +96,7 @@ impl Policy {
     /// The nearest misses of a question that was answered by `decision`.
     pub(super) fn misses(
         &self,
-        asked: &Asked<'_>,
+        asked: &ResolvedSubject<'_>,
         target: Target<'_>,
         decision: Decision,
         reach: &Reach<'_>,
@@ -121,7 +121,7 @@ impl Policy {
 /// A question that was denied.
 struct Missed<'a> {
     policy: &'a Policy,
-    asked: &'a Asked<'a>,
+    asked: &'a ResolvedSubject<'a>,
     target: Target<'a>,
     reach: &'a Reach<'a>,
 }

@@ -32,7 +32,7 @@ use crate::error::ApiError;
 /// All clients that called in the last minutes, and the state that they share.
 pub(crate) struct Clients {
     limits: ClientLimits,
-    known: Mutex<HashMap<(RealmName, ClientName), Known>>,
+    last_uses: Mutex<HashMap<(RealmName, ClientName), LastUse>>,
     sandboxes: BTreeMap<RealmName, Arc<Sandbox>>,
     at_work: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
@@ -40,7 +40,7 @@ pub(crate) struct Clients {
 }
 
 /// A client, and when it last used something.
-struct Known {
+struct LastUse {
     client: Arc<Client>,
     busy_at: Instant,
 }
@@ -78,7 +78,7 @@ impl Clients {
         let sandboxes = realms.filter(|realm| realm.kind == RealmKind::Sandbox);
         Self {
             limits: limits.per_client.clone(),
-            known: Mutex::default(),
+            last_uses: Mutex::default(),
             sandboxes: sandboxes
                 .map(|realm| (realm.name.clone(), Arc::new(Sandbox::new(&limits.per_sandbox))))
                 .collect(),
@@ -97,7 +97,7 @@ impl Clients {
     fn named(&self, name: (RealmName, ClientName), now: Instant) -> Arc<Client> {
         let mut known = self.lock();
         let sandbox = self.sandboxes.get(&name.0);
-        let known = known.entry(name).or_insert_with(|| Known {
+        let known = known.entry(name).or_insert_with(|| LastUse {
             client: Arc::new(Client::new(&self.limits, sandbox.cloned())),
             busy_at: now,
         });
@@ -150,8 +150,8 @@ impl Clients {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(RealmName, ClientName), Known>> {
-        self.known.lock()
+    fn lock(&self) -> MutexGuard<'_, HashMap<(RealmName, ClientName), LastUse>> {
+        self.last_uses.lock()
     }
 }
 

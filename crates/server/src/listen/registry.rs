@@ -17,11 +17,11 @@ pub(super) struct Registry {
     connections_max: usize,
     per_address_max: usize,
     open: Gauge,
-    known: Arc<Mutex<Known>>,
+    connections: Arc<Mutex<Connections>>,
 }
 
 #[derive(Default)]
-struct Known {
+struct Connections {
     next: u64,
     peers: HashMap<u64, Arc<Peer>>,
     /// Connections that were told to end, and no longer count.
@@ -42,15 +42,15 @@ impl Registry {
             connections_max: limits.connections_max,
             per_address_max: limits.connections_per_address_max,
             open,
-            known: Arc::default(),
+            connections: Arc::default(),
         }
     }
 
     /// Whether there is a slot for one more connection; if not, the idlest is ended for it. The caller has one that
     /// waits.
     pub(super) fn makes_room(&self) -> bool {
-        let mut known = self.lock();
-        known.peers.len() < self.connections_max || known.end_idlest(|_| true)
+        let mut connections = self.lock();
+        connections.peers.len() < self.connections_max || connections.end_idlest(|_| true)
     }
 
     /// Ends the connection whose loss matters least.
@@ -61,17 +61,17 @@ impl Registry {
     /// A share for a new connection; `None` if its address has used its share, and no connection of it can be ended.
     pub(super) fn admit(&self, peer: Peer) -> Option<Share> {
         let network = network_of(peer.address().ip());
-        let mut known = self.lock();
-        let of_address = known.per_address.get(&network).copied().unwrap_or(0);
+        let mut connections = self.lock();
+        let of_address = connections.per_address.get(&network).copied().unwrap_or(0);
         let is_same = |other: &Peer| network_of(other.address().ip()) == network;
-        if of_address >= self.per_address_max && !known.end_idlest(is_same) {
+        if of_address >= self.per_address_max && !connections.end_idlest(is_same) {
             return None;
         }
-        let number = known.next;
-        known.next += 1;
+        let number = connections.next;
+        connections.next += 1;
         let peer = Arc::new(peer);
-        known.peers.insert(number, Arc::clone(&peer));
-        *known.per_address.entry(network).or_default() += 1;
+        connections.peers.insert(number, Arc::clone(&peer));
+        *connections.per_address.entry(network).or_default() += 1;
         self.open.inc();
         Some(Share {
             registry: self.clone(),
@@ -107,18 +107,18 @@ impl Registry {
     /// Ends the connections on which no exchange has been running for this long. If one has just ended, its answer may
     /// still be in transit.
     pub(super) fn end_unused(&self, for_long: Duration) {
-        let known = self.lock();
-        let all = known.peers.values().chain(known.ending.values());
+        let connections = self.lock();
+        let all = connections.peers.values().chain(connections.ending.values());
         all.filter(|peer| peer.idle_for().is_some_and(|time| time >= for_long))
             .for_each(|peer| peer.end(Ending::Now));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock()
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock()
     }
 }
 
-impl Known {
+impl Connections {
     /// Ends one of the connections that `may_end`: one that no client uses before one that a client does, and of those
     /// the one on which nothing began or ended for longest. If no client was authenticated, that may cut off a running
     /// exchange: otherwise a peer that leaves requests unfinished would keep slots that new connections need.
@@ -155,10 +155,10 @@ impl Known {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut known = self.registry.lock();
-        if known.ending.remove(&self.number).is_none() {
-            known.peers.remove(&self.number);
-            known.release(&self.peer);
+        let mut connections = self.registry.lock();
+        if connections.ending.remove(&self.number).is_none() {
+            connections.peers.remove(&self.number);
+            connections.release(&self.peer);
         }
         self.registry.open.dec();
     }

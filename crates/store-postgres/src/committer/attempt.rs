@@ -11,10 +11,10 @@ use crate::{
     error::Failure,
     group::{Group, Ran, write::Finished},
     node::{Kept, Node, beat_in},
+    read_set::{ReadSet, queries},
     schema::random_id,
     state::{State, get, number},
     transaction::{COMMIT, Outcome, opened, opening, outcome, touch},
-    wanted::{Wanted, queries},
 };
 
 const MARKER: &str = "SELECT id FROM commit_group WHERE number = $1";
@@ -53,13 +53,15 @@ pub(super) async fn attempt(
     node: &Node,
     connection: &Connection,
     mut units: Vec<&mut UnitOfWork>,
-    load: &Wanted,
+    load: &ReadSet,
 ) -> Result<Attempt, Failure> {
     let began = Instant::now();
     connection.take_warning();
-    let mut wanted = load.clone();
-    units.iter().for_each(|unit| wanted.add(Wanted::of(unit.reads())));
-    let mut group = begin(node, connection, wanted).await?;
+    let mut needed = load.clone();
+    units
+        .iter()
+        .for_each(|unit| needed.add(ReadSet::of(unit.reads())));
+    let mut group = begin(node, connection, needed).await?;
     let answers = decide(&mut group, &mut units, connection).await?;
     if group.writes_nothing() {
         // The decisions count if the server that was read is the primary.
@@ -126,14 +128,14 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
 }
 
 /// The first round trip: it takes the lock, applies what other nodes committed, and reads what the units name.
-async fn begin<'a>(node: &'a Node, connection: &Connection, wanted: Wanted) -> Result<Group<'a>, Failure> {
+async fn begin<'a>(node: &'a Node, connection: &Connection, needed: ReadSet) -> Result<Group<'a>, Failure> {
     let before = node.before();
     let mut trip = opening(node, &before.state);
-    trip.extend(queries(&wanted));
+    trip.extend(queries(&needed));
     let (found, events, rest) = opened(all(&connection.client, trip).await?)?;
     node.apply(&before, &found, events)?;
     let mut group = Group::new(node, found.state);
-    group.take(&wanted, rest)?;
+    group.take(&needed, rest)?;
     Ok(group)
 }
 
@@ -148,9 +150,9 @@ async fn decide(
         let answer = loop {
             match group.run(unit) {
                 Ran::Done(answer) => break answer,
-                Ran::Needs(wanted) => {
-                    let rows = all(&connection.client, queries(&wanted)).await?;
-                    group.take(&wanted, rows)?;
+                Ran::Needs(needed) => {
+                    let rows = all(&connection.client, queries(&needed)).await?;
+                    group.take(&needed, rows)?;
                 }
             }
         };

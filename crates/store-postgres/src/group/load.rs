@@ -8,16 +8,16 @@ use tokio_postgres::Row;
 
 use super::Group;
 use crate::{
+    read_set::{ReadSet, client_in, request_in, settings},
     state::{get, unsigned},
-    wanted::{Wanted, client_in, request_in, settings},
 };
 
 impl Group<'_> {
     /// The part of the reads that is not loaded.
-    pub(crate) fn wanted(&self, reads: &Reads) -> Wanted {
-        let mut wanted = Wanted {
+    pub(crate) fn wanted(&self, reads: &Reads) -> ReadSet {
+        let mut wanted = ReadSet {
             settings: reads.has_settings() && self.settings.is_none(),
-            ..Wanted::default()
+            ..ReadSet::default()
         };
         for id in reads.session_ids() {
             match self.sessions.get(id) {
@@ -46,7 +46,7 @@ impl Group<'_> {
     }
 
     /// Takes the results of the statements of [`queries`]. The group's own writes take precedence.
-    pub(crate) fn take(&mut self, wanted: &Wanted, answers: Vec<Vec<Row>>) -> Result<(), StoreError> {
+    pub(crate) fn take(&mut self, wanted: &ReadSet, answers: Vec<Vec<Row>>) -> Result<(), StoreError> {
         let mut answers = answers.into_iter();
         let mut next = |is_asked: bool| {
             let rows = is_asked.then(|| answers.next());
@@ -67,7 +67,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn take_sessions(&mut self, wanted: &Wanted, rows: &[Row]) -> Result<(), StoreError> {
+    fn take_sessions(&mut self, wanted: &ReadSet, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
             if let Some(session) = self.take_session(row)? {
                 self.places.insert(session.id, get(row, 2)?);
@@ -97,7 +97,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn take_clients(&mut self, wanted: &Wanted, rows: &[Row]) -> Result<(), StoreError> {
+    fn take_clients(&mut self, wanted: &ReadSet, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
             let client = client_in(get(row, 0)?, get(row, 1)?)?;
             let state = ClientState {
@@ -112,7 +112,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn take_requests(&mut self, wanted: &Wanted, rows: &[Row]) -> Result<(), StoreError> {
+    fn take_requests(&mut self, wanted: &ReadSet, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
             let key = request_in(row)?;
             let record: RequestRecord = decode("a request", get(row, 3)?)?;

@@ -82,7 +82,7 @@ class Following:
         """How often to ping."""
         return self.view.options.bound / 4
 
-    def patience(self, has_answered: bool) -> float:
+    def silence_max(self, has_answered: bool) -> float:
         """How long an address may be silent. If it is the only one, or each was tried, up to the bound: then the
         knowledge is stale anyway. Otherwise, short enough that each of the others can be tried within the bound: half
         of the bound for the address that is followed, and the rest for all others."""

@@ -128,7 +128,7 @@ class Session:
     def _step(self) -> None:
         if time.monotonic() >= self._pings_at:
             self._send_ping()
-        gives_up_at = self._progressed_at + self._following.patience(self._has_answered)
+        gives_up_at = self._progressed_at + self._following.silence_max(self._has_answered)
         wait = min(self._pings_at, gives_up_at) - time.monotonic()
         try:
             item = self._inbox.get(timeout=max(0.0, wait))
@@ -319,7 +319,7 @@ class Session:
     def _read_keys(self) -> None:
         self._following.keys_read_at = time.monotonic()
         options = self._view.options
-        gives_up_at = time.monotonic() + self._following.patience(self._has_answered)
+        gives_up_at = time.monotonic() + self._following.silence_max(self._has_answered)
         service = KeyServiceStub(self._channel)
 
         def page(request: keys_pb.ListKeysRequest) -> keys_pb.ListKeysResponse:

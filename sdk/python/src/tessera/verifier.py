@@ -210,7 +210,7 @@ class Verifier:
         claims = untrusted and claims_of.decode(untrusted.payload)
         if not claims or not answer.active or answer.jti != claims.token_id:
             return Deny(DenyReason.INACTIVE)
-        return self._view.judge_introspected(claims, frozenset(answer.scope.split(" ")), required_scope)
+        return self._view.check_introspected(claims, frozenset(answer.scope.split(" ")), required_scope)
 
     def __enter__(self) -> Verifier:
         return self

@@ -154,7 +154,7 @@ class View:
             signed = keys.signed(token, digest)
             if signed is None:
                 raise _Denied(self._why_not_signed(token, keys))
-            claims, fresh_as_of, through = self._judge(signed, required)
+            claims, fresh_as_of, through = self._decide(signed, required)
         except _Denied as denied:
             if denied.reason in (DenyReason.REVOKED, DenyReason.EXPIRED):
                 keys.forget(digest)
@@ -205,7 +205,7 @@ class View:
         behind = self._behind(fresh_as_of)
         return decision if behind is not None and behind <= bound else Stale(bound, behind)
 
-    def _judge(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None, int]:
+    def _decide(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None, int]:
         """What a signed token may be used for, how fresh this is and up to where the log is known: all from under one
         lock."""
         self._check(signed)
@@ -249,7 +249,7 @@ class View:
         if claims.audience != self.options.audience:
             raise _Denied(DenyReason.WRONG_AUDIENCE)
 
-    def judge_introspected(self, claims: Claims, active_scopes: frozenset[str], required: str | None) -> Decision:
+    def check_introspected(self, claims: Claims, active_scopes: frozenset[str], required: str | None) -> Decision:
         """The authority has verified this very token and reports that it is active; this checks its realm and
         audience."""
         try:

@@ -20,7 +20,7 @@ pub(crate) type Client = (RealmName, ClientName);
 
 /// What is to be loaded.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct ReadSet {
     pub(crate) sessions: BTreeSet<SessionId>,
     pub(crate) api_keys: BTreeSet<ApiKeyId>,
     pub(crate) makers: BTreeSet<ApiKeyId>,
@@ -29,7 +29,7 @@ pub(crate) struct Wanted {
     pub(crate) settings: bool,
 }
 
-impl Wanted {
+impl ReadSet {
     /// Everything that reads name.
     pub(crate) fn of(reads: &Reads) -> Self {
         Self {
@@ -81,7 +81,7 @@ pub(crate) const SETTINGS: &str = "SELECT 'setting', name, body, 0::bigint FROM 
     UNION ALL SELECT 'disabled', realm || chr(1) || client, NULL, 0 FROM client WHERE disabled";
 
 /// The statements that find these rows.
-pub(crate) fn queries(wanted: &Wanted) -> Vec<Query> {
+pub(crate) fn queries(wanted: &ReadSet) -> Vec<Query> {
     let mut queries = Vec::new();
     let names = |ids: &BTreeSet<ApiKeyId>| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
     if !wanted.sessions.is_empty() {
