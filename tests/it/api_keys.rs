@@ -1,4 +1,4 @@
-//! API keys as an operator has them, with the binary.
+//! API keys in an operator's use, with the binary.
 
 use std::process::Command;
 

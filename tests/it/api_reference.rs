@@ -1,6 +1,6 @@
-//! `docs/api.md` is rendered from the protos, and is as they are.
+//! `docs/api.md` is rendered from the protos, and matches them.
 //!
-//! `UPDATE_DOCS=1 cargo test -p tessera-proto --test it api_reference` writes it anew.
+//! `UPDATE_DOCS=1 cargo test -p tessera-proto --test it api_reference` renders it again.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
@@ -16,10 +16,10 @@ const HEAD: &str = "# API reference\n\n\
     Rendered from [proto/tessera/v1](../proto/tessera/v1): every RPC, field and reason, with who may call it. Do not edit \
     this page; `UPDATE_DOCS=1 cargo test -p tessera-proto --test it api_reference` writes it.\n";
 
-/// The comments of a file, by the path of what they are about.
+/// The comments of a file, by the path of their element.
 struct Comments(BTreeMap<Vec<i32>, String>);
 
-// The numbers of the fields of descriptors, of which a path is made.
+// The field numbers of descriptors, which form a path.
 const MESSAGES: i32 = 4;
 const ENUMS: i32 = 5;
 const SERVICES: i32 = 6;
@@ -153,13 +153,13 @@ impl Page {
     }
 }
 
-/// The name of a type without its package, where it is one of ours.
+/// The name of a type without its package, if it is one of Tessera's.
 fn short(name: &str) -> &str {
     name.strip_prefix(".tessera.v1.")
         .unwrap_or(name.trim_start_matches('.'))
 }
 
-/// Of a heading, as GitHub makes it.
+/// The anchor of a heading, as GitHub makes it.
 fn anchor(name: &str) -> String {
     name.to_lowercase().replace('.', "")
 }
@@ -193,7 +193,7 @@ fn the_page_is_what_the_protos_say() {
         text: HEAD.to_owned(),
     };
     let own = set.file.iter().filter(|file| file.package() == "tessera.v1");
-    // The services first, then what errors say.
+    // The services first, then the error reasons.
     let (services, rest): (Vec<_>, Vec<_>) = own.partition(|file| !file.service.is_empty());
     services.into_iter().chain(rest).for_each(|file| page.file(file));
     assert!(

@@ -1,7 +1,7 @@
-//! The rules of `docs/ARCHITECTURE.md`, read off the tree: a test fails where one is broken, and each rule has a test
-//! that shows that it would.
+//! The rules of `docs/ARCHITECTURE.md`, checked on the source tree: a test fails if one is broken, and each rule has a
+//! test that shows that a violation is found.
 //!
-//! `figures` prints what is counted of the tree, for comparing one state of it with another.
+//! `figures` prints counts of the tree, for comparing one state of it with another.
 
 mod crates;
 mod documents;

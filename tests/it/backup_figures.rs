@@ -1,4 +1,4 @@
-//! What a backup costs others: how long a Refresh takes while one is made, and while none is.
+//! The cost of a backup for other callers: how long a Refresh takes during a backup, and without one.
 
 use std::{
     env,
@@ -20,7 +20,7 @@ use crate::{
     support::{Client, refresh, viewer},
 };
 
-/// Callers, each with a session and a place among the connections.
+/// Callers, each with a session and a share of the connections.
 const CALLERS: usize = 64;
 const CONNECTIONS: usize = 8;
 
@@ -30,14 +30,14 @@ fn knob<T: FromStr>(name: &str, otherwise: T) -> T {
     given.unwrap_or(otherwise)
 }
 
-/// How long calls took: while a backup was made, and while none was.
+/// How long calls took: during a backup, and without one.
 #[derive(Default)]
 struct Took {
     during: Vec<Duration>,
     quiet: Vec<Duration>,
 }
 
-/// Refreshes one session at a steady pace; without one, as fast as it is answered.
+/// Refreshes one session at a steady pace; without a pace, as fast as possible.
 async fn call(client: Client, pace: Option<Duration>, until: Instant, is_made: Arc<AtomicBool>) -> Took {
     let issued = client.issue(viewer("user:ann")).await.unwrap();
     let mut token = refresh(issued.tokens.as_ref());
@@ -90,7 +90,7 @@ fn print(name: &str, took: &mut [Duration]) -> Duration {
     most
 }
 
-/// Sessions that a backup has to read.
+/// Begins sessions for the backup to read.
 async fn fill(clients: &[Client], sessions: usize) {
     let left = Arc::new(AtomicUsize::new(sessions));
     let mut callers = JoinSet::new();
@@ -134,7 +134,7 @@ async fn refreshes_beside_backups() {
     let until = Instant::now() + length;
     let backing_up = tokio::spawn(back_up(Arc::clone(&site), Arc::clone(&is_made), every, until));
     let mut took = calls(&clients, Some(rate), length, &is_made).await;
-    // One that is under way when the calls end is finished: the authority is stopped after it.
+    // A backup in progress when the calls end is finished: the authority is stopped after it.
     backing_up.await.unwrap();
     let quiet = print("quiet", &mut took.quiet);
     let during = print("during", &mut took.during);

@@ -1,4 +1,4 @@
-//! Backups by the real binary: made while others write, verified, restored, and served.
+//! Backups by the real binary: made while others write, then verified, restored and served.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 const WORKERS: usize = 4;
-/// How many calls each worker has made at least before a backup begins, and more before the next does.
+/// How many calls each worker has made at least before the first backup, and between two backups.
 const CALLS: usize = 25;
 const BACKUPS: usize = 3;
 
@@ -51,7 +51,7 @@ impl Site {
         Self { place, api_key }
     }
 
-    /// One whose clients may call as often as they can.
+    /// A site whose clients may call without rate limits.
     pub(crate) fn for_much() -> Self {
         let site = Self::new();
         for (setting, otherwise) in [
@@ -81,7 +81,7 @@ impl Site {
         self.place.edit("tessera.toml", from, to);
     }
 
-    /// A command about backups with everything it needs.
+    /// A command about backups with all necessary arguments.
     fn backup(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = tessera();
         command
@@ -94,7 +94,7 @@ impl Site {
         command
     }
 
-    /// Makes a backup, and gives what the command printed.
+    /// Makes a backup, and returns the output of the command.
     pub(crate) fn create(&self, file: &str) -> Value {
         json(&mut self.backup(&["create", file]))
     }
@@ -117,7 +117,7 @@ impl Site {
         (made.unwrap(), records)
     }
 
-    /// Stops serving the data, and restores a backup in its place. Gives what the command printed.
+    /// Stops serving the data, and restores a backup in its place. Returns the output of the command.
     pub(crate) fn restore(&self, file: &str, more: &[&str]) -> Value {
         fs::remove_dir_all(self.place.path("data")).unwrap();
         let arguments = [&["restore", file, "--config", "tessera.toml"], more].concat();
@@ -125,14 +125,14 @@ impl Site {
     }
 }
 
-/// What a worker knows of one of its sessions: only what was acknowledged.
+/// A worker's knowledge of one of its sessions: only what was acknowledged.
 #[derive(Clone)]
 struct Known {
     session: String,
-    /// How many backups were done when it was asked for.
+    /// How many backups were finished when it was requested.
     begun_after: usize,
     generation: u64,
-    /// Where the log has its end.
+    /// The position of its end in the log.
     revoked_at: Option<u64>,
     access: String,
     refresh: String,
@@ -140,7 +140,7 @@ struct Known {
 
 type Ledger = Arc<Mutex<Vec<Known>>>;
 
-/// What all workers look at.
+/// The state that all workers share.
 #[derive(Clone, Default)]
 struct Shared {
     calls: Arc<AtomicUsize>,
@@ -148,13 +148,13 @@ struct Shared {
     is_over: Arc<AtomicBool>,
 }
 
-/// The position in a cursor: behind a version and the log.
+/// The position in a cursor: after a version and the log.
 fn sequence_of(cursor: &str) -> u64 {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).unwrap();
     u64::from_be_bytes(bytes[17..25].try_into().unwrap())
 }
 
-/// Issues, refreshes and revokes, and writes down what was acknowledged, until it is told to stop.
+/// Issues, refreshes and revokes, and records what was acknowledged, until it is stopped.
 async fn work(client: Client, ledger: Ledger, shared: Shared) {
     let mut turn = 0;
     while !shared.is_over.load(Ordering::SeqCst) {
@@ -188,7 +188,7 @@ async fn work(client: Client, ledger: Ledger, shared: Shared) {
     }
 }
 
-/// A backup, with what was acknowledged before it began.
+/// A backup, and what was acknowledged before it began.
 struct Taken {
     file: String,
     sequence: u64,
@@ -219,7 +219,7 @@ async fn take(site: &Arc<Site>, number: usize, ledgers: &[Ledger], shared: &Shar
     }
 }
 
-/// What a backup has of each session: its generation and whether it was ended by itself.
+/// The sessions in a backup: the generation of each, and whether it was ended individually.
 fn sessions(records: Vec<BackupRecord>) -> HashMap<String, (u64, bool)> {
     let mut sessions = HashMap::new();
     for record in records {
@@ -235,7 +235,7 @@ fn sessions(records: Vec<BackupRecord>) -> HashMap<String, (u64, bool)> {
     sessions
 }
 
-/// Compares a backup with what the workers know now, after all.
+/// Compares a backup with what the workers know at the end.
 fn check(site: &Site, taken: &Taken, number: usize, ledgers: &[Ledger]) {
     let (made, records) = site.read(&taken.file);
     assert_eq!(made.tail.end.last.0, taken.sequence);
@@ -305,7 +305,7 @@ async fn a_backup_has_what_was_acknowledged_before_its_position_and_nothing_afte
             "{refused}"
         );
     }
-    // What was issued after the backup is unknown.
+    // A token that was issued after the backup is unknown.
     let after = ledgers[0].lock().unwrap().last().unwrap().clone();
     assert!(!client.introspect(&after.access).await.active);
     client.refresh(&after.refresh).await.unwrap_err();
@@ -357,13 +357,13 @@ fn a_file_is_never_replaced_unasked_and_appears_whole() {
     assert_eq!(fs::read(path("one")).unwrap(), before);
     assert!(site.run(&["create", "one", "--overwrite"]).status.success());
     assert_ne!(fs::read(path("one")).unwrap(), before);
-    // What is not a file, such as a pipe or /dev/null, is never replaced.
+    // Anything that is not a regular file, such as a pipe or /dev/null, is never replaced.
     let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
     assert!(made.unwrap().success());
     refused(&site.run(&["create", "pipe", "--overwrite"]), &["is not a file"]);
     let kind = fs::symlink_metadata(path("pipe")).unwrap().file_type();
     assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
-    // Left by a command that was killed; and it may be a link to something else.
+    // Left by a killed command; it may also be a link to another file.
     fs::write(path("precious"), "precious").unwrap();
     std::os::unix::fs::symlink("precious", path("two.partial")).unwrap();
     assert!(site.run(&["create", "two"]).status.success());
@@ -463,7 +463,7 @@ fn a_backup_is_restored_only_with_its_server_key_and_into_nothing() {
     refused(&restore(), &["data.restoring", "remove it"]);
     fs::remove_dir(&cut_off).unwrap();
     assert!(!site.place.path("data").exists());
-    // An empty directory is as good as none.
+    // An empty directory counts as none.
     fs::create_dir(site.place.path("data")).unwrap();
     let restored = restore();
     assert!(restored.status.success(), "{}", stderr(&restored));

@@ -1,4 +1,4 @@
-//! What Tessera is for: each case end to end, on its policy under `policies/examples/`.
+//! The use cases of Tessera, each end to end, on its policy under `policies/examples/`.
 
 use std::{
     fmt::Debug,
@@ -35,7 +35,7 @@ impl Case {
         Self::on(&directory(name)).await
     }
 
-    /// On a directory of policy files.
+    /// A case on a directory of policy files.
     async fn on(policy: &Path) -> Self {
         let authority = Authority::dev(&["--policy", policy.to_str().unwrap()]);
         let admin = authority.client("production").await;
@@ -73,12 +73,12 @@ impl Case {
     }
 }
 
-/// The policy of a case.
+/// The directory of a case's policy.
 fn directory(name: &str) -> PathBuf {
     root().join("policies/examples").join(name)
 }
 
-/// A request for `subject`, no role asserted.
+/// A request for `subject`, without an asserted role.
 fn ask(subject: &str, scopes: &[&str]) -> IssueRequest {
     IssueRequest {
         subject: subject.to_owned(),
@@ -99,7 +99,7 @@ async fn tokens(client: &Client, request: IssueRequest) -> TokenSet {
     client.issue(request).await.unwrap().tokens.unwrap()
 }
 
-/// Why a request is refused.
+/// The reason that a request is refused with.
 async fn refusal(client: &Client, request: IssueRequest) -> String {
     refused(client.issue(request).await)
 }
@@ -116,7 +116,7 @@ fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
 }
 
-/// Everything that is revoked, and everything that will be.
+/// Watches everything that is revoked, now and later.
 async fn watch(client: &Client) -> Result<Streaming<WatchResponse>, Status> {
     let start = WatchStart {
         from: Some(From::Snapshot(true)),

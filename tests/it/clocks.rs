@@ -1,7 +1,7 @@
-//! A machine whose clock is wrong for a while: ahead or behind, by seconds or by years, while the authority runs
-//! or between two runs. The real binary runs under a clock that the test sets (Debian's `libfaketime`).
+//! A machine whose clock is wrong for a while: ahead or behind, by seconds or by years, while the authority runs or
+//! between two runs. The real binary runs under a clock that the test sets (Debian's `libfaketime`).
 //!
-//! What was revoked stays revoked, for whoever asks and for whoever begins to follow; what was alive is alive.
+//! What was revoked stays revoked, for callers and for new followers; what was alive stays alive.
 
 use std::{
     env, fs,
@@ -22,7 +22,7 @@ use crate::support::{Authority, Client, access, reason, refresh, soon, viewer};
 
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// The library, or none after saying how to get it. With `TESSERA_PEERS=required` it must be there.
+/// The library, or `None` after printing how to get it. With `TESSERA_PEERS=required` it must be installed.
 pub(crate) fn library() -> Option<PathBuf> {
     let directories = [
         "/usr/lib/x86_64-linux-gnu",
@@ -61,7 +61,7 @@ impl Machine {
         self.directory.path().join("clock")
     }
 
-    /// Sets the clock off by so much, such as `+2h`.
+    /// Sets the clock off by this much, such as `+2h`.
     fn set_clock(&self, offset: &str) {
         let unfinished = self.directory.path().join("clock.new");
         fs::write(&unfinished, offset).unwrap();
@@ -89,7 +89,7 @@ impl Machine {
     }
 }
 
-/// One number of the metrics.
+/// The value of a metric.
 async fn metric(authority: &Authority, name: &str) -> f64 {
     let url = format!("{}/metrics", authority.ready["admin"].as_str().unwrap());
     let output = tokio::process::Command::new("curl")
@@ -113,7 +113,7 @@ async fn until(authority: &Authority, name: &str, is_reached: impl Fn(f64) -> bo
     .await;
 }
 
-/// Everything that is removed by time has had its chance.
+/// Waits for a purge, so that everything with an expired time could be removed.
 async fn purged(authority: &Authority) {
     let before = metric(authority, "tessera_purges_total").await;
     until(authority, "tessera_purges_total", |purges| purges >= before + 1.0).await;
@@ -122,7 +122,7 @@ async fn purged(authority: &Authority) {
 /// What was acknowledged.
 #[derive(Default)]
 struct Ledger {
-    /// Access and refresh tokens that ended, with what ended them.
+    /// Access and refresh tokens that ended, with the kind of their revocation.
     dead: Vec<(&'static str, String, String)>,
     /// Refresh tokens that work.
     alive: Vec<(&'static str, String)>,
@@ -150,7 +150,8 @@ impl Ledger {
             let (issued, target) = target(client, kind).await;
             client.revoke(target).await.unwrap();
             self.revocations += 1;
-            // The sessions of a revoked signing key go on; its access tokens do not. And the reverse.
+            // The sessions of a revoked signing key continue; its access tokens do not. For the other kinds it is the
+            // reverse.
             match kind {
                 "token" | "signing key" => {
                     let tokens = issued.tokens.as_ref();
@@ -188,7 +189,7 @@ impl Ledger {
     }
 }
 
-/// A session, and what ends it by that kind of revocation.
+/// A session, and the target of that kind of revocation.
 async fn target(client: &Client, kind: &str) -> (IssueResponse, Target) {
     let subject = format!("user:{}", uuid::Uuid::new_v4());
     let label = format!("stream:{}", uuid::Uuid::new_v4());
@@ -197,7 +198,7 @@ async fn target(client: &Client, kind: &str) -> (IssueResponse, Target) {
         ..viewer(&subject)
     };
     match kind {
-        // Another client's: the one that asks goes on.
+        // Those of another client: the calling client continues.
         "client" | "API key" => {
             let mut keys = ApiKeyServiceClient::new(client.channel.clone());
             let name = format!("c{}", uuid::Uuid::new_v4().simple());
@@ -211,7 +212,7 @@ async fn target(client: &Client, kind: &str) -> (IssueResponse, Target) {
                 .into_inner();
             let key = created.api_key.unwrap();
             let issued = client.issue(request).await.unwrap();
-            // What the key itself began is nothing, as policy grants its client nothing; so the label ends this one.
+            // The key itself began no session, as the policy grants its client nothing; so the label ends this one.
             client.revoke(Target::Label(label)).await.unwrap();
             let target = if kind == "client" {
                 Target::Client(key.client)
@@ -234,7 +235,7 @@ async fn target(client: &Client, kind: &str) -> (IssueResponse, Target) {
     }
 }
 
-/// The key that signs.
+/// The active signing key.
 async fn signing_key(client: &Client) -> String {
     let mut keys = KeyServiceClient::new(client.channel.clone());
     let listed = keys.list_keys(ListKeysRequest::default()).await.unwrap();
@@ -245,7 +246,7 @@ async fn signing_key(client: &Client) -> String {
         .kid
 }
 
-/// How many revocations a verifier learns of that begins to follow now.
+/// How many revocations a verifier gets that begins to follow now.
 async fn snapshot(client: &Client) -> usize {
     let start = WatchRequest {
         message: Some(watch_request::Message::Start(WatchStart {
@@ -278,7 +279,7 @@ async fn while_running(library: PathBuf, offset: &'static str) {
     ledger.revoke_each_kind(&client, "before").await;
 
     machine.set_clock(offset);
-    // HTTP/1 can't write a year of five digits, and metrics come over that.
+    // HTTP/1 can't write a year of five digits, and metrics use it.
     if is_large(offset) && offset != BEYOND_9999 {
         until(&authority, "tessera_clock_stepped", |stepped| stepped == 1.0).await;
     }
@@ -293,7 +294,7 @@ async fn while_running(library: PathBuf, offset: &'static str) {
     assert!(authority.stop().success());
 }
 
-/// The clock is wrong when the authority starts, and right when it starts again; the last run begins with a kill.
+/// The clock is wrong when the authority starts, and right when it starts again; the last run begins after a kill.
 async fn between_runs(library: PathBuf, offset: &'static str) {
     let machine = Machine::new(&library);
     let mut ledger = Ledger::default();
@@ -303,7 +304,7 @@ async fn between_runs(library: PathBuf, offset: &'static str) {
         let client = authority.client("production").await;
         ledger.check(&client).await;
         ledger.revoke_each_kind(&client, when).await;
-        // A clock that is behind, or years ahead, is a step that is not over: nothing is removed.
+        // A clock that is behind, or years ahead, is a step that is not over: nothing is purged.
         if metric(&authority, "tessera_clock_stepped").await == 0.0 {
             purged(&authority).await;
         }
@@ -316,8 +317,8 @@ async fn between_runs(library: PathBuf, offset: &'static str) {
     }
 }
 
-/// A run soon after a long stop leaves the time by which things are removed far behind. A clock that is set back by less
-/// than that is a step all the same: what has expired is not valid again, unless an operator says that the clock is right.
+/// A short run after a long stop leaves the purge time far behind. A clock that is set back by less than that is still
+/// a step: what has expired is not valid again, unless an operator accepts the clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_set_back_after_a_short_run_is_a_step_until_an_operator_accepts_it() {
     let Some(library) = library() else { return };
@@ -344,7 +345,7 @@ async fn a_clock_set_back_after_a_short_run_is_a_step_until_an_operator_accepts_
     assert!(authority.stop().success());
 }
 
-/// When a token was issued that is issued now.
+/// The time of issue of a token that is issued now.
 async fn iat_now(authority: &Authority) -> i64 {
     let client = authority.client("production").await;
     let issued = client.issue(viewer("user:ada")).await.unwrap();
@@ -374,7 +375,7 @@ async fn beyond_9999() {
 }
 
 const BEYOND_9999: &str = "+9000y";
-/// By which the clock says some day before 1970.
+/// The offset by which the clock shows a day before 1970.
 const BEFORE_1970: &str = "-60y";
 
 fn is_large(offset: &str) -> bool {

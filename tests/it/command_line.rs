@@ -1,4 +1,4 @@
-//! The command line: what it prints, and its exit codes.
+//! The command line: its output and exit codes.
 
 use std::{
     io::Write,
@@ -140,7 +140,7 @@ fn api_keys_are_made_rolled_revoked_and_listed() {
     assert_eq!(status["status"], "revoked");
 }
 
-/// Runs a command on a terminal on which `answer` is typed; what the terminal shows.
+/// Runs a command on a terminal on which `answer` is typed; returns what the terminal shows.
 fn on_a_terminal(authority: &Authority, command: &str, answer: &str) -> (Option<i32>, String) {
     let binary = crate::support::binary().display();
     let tessera = authority.tessera("production");

@@ -1,4 +1,4 @@
-//! The contract as text: what `buf` can't know.
+//! The contract as text: checks that `buf` can't make.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
-//! What is under `deploy`: that it fits what is built, and what systemd and Helm say of it.
+//! The files under `deploy`: they match the build, and systemd and Helm accept them.
 //!
-//! Those tools are peers (docs/peers.md): without them their tests say that nothing is tested, unless `TESSERA_PEERS` is
-//! `required`.
+//! These tools are peers (docs/peers.md): without them their tests print that nothing is tested, unless `TESSERA_PEERS`
+//! is `required`.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// A tool that says its version, or word of how to get it.
+/// Whether a tool prints its version; otherwise prints how to get it.
 fn tool(program: &Path, advice: &str) -> bool {
     if Command::new(program)
         .arg("--help")
@@ -30,7 +30,7 @@ fn tool(program: &Path, advice: &str) -> bool {
     }
     let is_required = env::var_os("TESSERA_PEERS").is_some_and(|value| value == "required");
     assert!(!is_required, "{advice}");
-    // Not `eprintln!`, which nobody sees of a test that passes.
+    // Not `eprintln!`, whose output is hidden for a test that passes.
     let _ = writeln!(io::stderr(), "nothing tested: {advice}");
     false
 }
@@ -81,7 +81,7 @@ fn versions_under_deploy_are_that_of_the_workspace() {
     assert!(read("deploy/compose.yaml").contains(&format!("image: tessera:{version}\n")));
 }
 
-/// The text of a block such as `config: |`, without what it is indented by.
+/// The text of a block such as `config: |`, without its indentation.
 fn block(yaml: &str, name: &str) -> String {
     let (_, rest) = yaml.split_once(&format!("\n{name}: |\n")).unwrap();
     let lines = rest
@@ -142,7 +142,7 @@ fn systemd_finds_nothing_wrong_with_the_unit_and_little_exposed() {
         .arg(&unit);
     let exposed = security.output().unwrap();
     assert!(exposed.status.success(), "{}", stdout(&exposed));
-    // A unit that is wrong is seen.
+    // An incorrect unit is detected.
     fs::write(
         &unit,
         text.replace("/usr/bin/tessera", here)
@@ -161,7 +161,7 @@ fn systemd_finds_nothing_wrong_with_the_unit_and_little_exposed() {
     );
 }
 
-/// To print them anew, after a look at what changed: `UPDATE_DOCS=1`.
+/// `UPDATE_DOCS=1` writes them again, for a review of the changes.
 #[test]
 #[ignore = "needs peers: docs/peers.md"]
 fn the_chart_is_rendered_as_its_golden_files_say() {
@@ -200,7 +200,7 @@ fn the_chart_is_rendered_as_its_golden_files_say() {
             "{golden}: UPDATE_DOCS=1 prints it anew"
         );
     }
-    // What must be given is asked for.
+    // Required values are requested.
     for missing in ["policy.configMap=", "serverKey.secret=", "nodes=2"] {
         let mut template = Command::new(&helm);
         template.args([

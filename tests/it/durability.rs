@@ -1,4 +1,4 @@
-//! Acknowledged means kept: over restarts, and over kill -9 at any moment.
+//! Acknowledged means durable: over restarts, and over kill -9 at any moment.
 
 use std::{
     path::Path,
@@ -14,7 +14,7 @@ use tonic::Code;
 
 use crate::support::{Authority, Client, access, reason, refresh, viewer};
 
-// Several threads: the client must hear that the server stops while this test waits for it.
+// Several threads: the client must see that the server stops while this test waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_the_middle_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ async fn a_restart_in_the_middle_loses_nothing() {
         "the same realms, issuers and API keys"
     );
     let client = authority.client("production").await;
-    // Signed before, by the same key.
+    // They were signed before, by the same key.
     assert!(client.introspect(&access(alive.tokens.as_ref())).await.active);
     assert!(!client.introspect(&access(dead.tokens.as_ref())).await.active);
     let refused = client.refresh(&refresh(dead.tokens.as_ref())).await.unwrap_err();
@@ -47,7 +47,7 @@ async fn a_restart_in_the_middle_loses_nothing() {
     let again = client.refresh(&first).await.unwrap();
     assert!(again.replayed && refresh(again.tokens.as_ref()) == second);
     assert_eq!(client.refresh(&second).await.unwrap().generation, 3);
-    // The log goes on where it was.
+    // The log continues at its last position.
     let later = client
         .revoke(Target::Subject("user:bob".to_owned()))
         .await
@@ -74,13 +74,13 @@ async fn a_new_key_is_made_only_where_none_can_be_shown() {
         .unwrap();
 }
 
-/// What a client knows of one of its sessions. Only what was acknowledged is in here.
+/// A client's knowledge of one of its sessions: only what was acknowledged.
 #[derive(Clone)]
 struct Entry {
     session: String,
     token: String,
     generation: u64,
-    /// A call on this session has no answer: its effect may or may not be there.
+    /// A call on this session has no answer: its effect may or may not have happened.
     in_doubt: Option<Doubt>,
     is_revoked: bool,
 }
@@ -173,7 +173,7 @@ async fn revoke_once(client: &Client, ledger: &Ledger, place: usize) -> bool {
     answer.is_ok()
 }
 
-/// Every entry against the authority as it came back. Answers how many were checked.
+/// Checks every entry against the restarted authority. Returns how many were checked.
 async fn check(client: &Client, ledger: &Ledger) -> usize {
     let entries = ledger.lock().unwrap().clone();
     for entry in &entries {
@@ -188,7 +188,7 @@ async fn check(client: &Client, ledger: &Ledger) -> usize {
                     entry.generation + 1,
                     "an acknowledged rotation was lost"
                 );
-                // Without a call in doubt nobody can have spent this token.
+                // Without a call in doubt this token can't have been spent.
                 assert!(
                     !answer.replayed || doubt == Some(Doubt::Refresh),
                     "spent by nobody"

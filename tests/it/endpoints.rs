@@ -1,5 +1,5 @@
-//! Other people's clients against the HTTP endpoints, as they come from their registries; `docs/peers.md` tells
-//! how to run these.
+//! Third-party clients against the HTTP endpoints, as their registries provide them; `docs/peers.md` says how to run
+//! these tests.
 
 use std::{
     fs,
@@ -15,8 +15,8 @@ use crate::{
     support::{Authority, Service, binary, root, stderr},
 };
 
-/// The authority, the example service and the host that puts both at one address, as the video company's
-/// clients expect it.
+/// The authority, the example service, and a host that serves both at one address, as the video company's clients
+/// expect.
 struct Company {
     authority: Authority,
     _videos: Service,
@@ -59,7 +59,7 @@ impl Company {
         }
     }
 
-    /// The key of a client that policy grants nothing.
+    /// The key of a client to which the policy grants nothing.
     fn key_without_scopes(&self) -> String {
         let mut command = self.authority.tessera("production");
         let made = command
@@ -195,7 +195,8 @@ fn the_examples_of_the_page_about_http_run() {
     assert_eq!(run(&mut script, &node), "videos:read\n");
 }
 
-/// Its check that what the description allows is accepted is left out: a wrong API key is of the right form,
+/// Its check that valid requests are accepted is left out: a wrong API key has the right form, and the video company's
+/// clients expect 400 for it.
 /// and the video company's clients expect 400 for it.
 #[test]
 #[ignore = "needs peers: docs/peers.md"]

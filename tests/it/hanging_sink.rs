@@ -23,17 +23,17 @@ use crate::{
 /// How long it hangs; `TESSERA_SINK_SECONDS=600` is the long form.
 const SECONDS: u64 = 5;
 const CLIENTS: usize = 4;
-/// How long a call may take while the receiver hangs: far less than a delivery that is given up.
+/// How long a call may take while the receiver hangs: far less than the time limit of a delivery.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// How long records may take to arrive: after a long failure it is tried again every half minute.
+/// How long records may take to arrive: after a long failure, delivery is retried every half minute.
 const ARRIVAL_MAX: Duration = Duration::from_secs(90);
 
-/// What a receiver does and has.
+/// The state of a receiver.
 #[derive(Default)]
 struct Receiver {
     answers: AtomicBool,
-    /// The positions of the records, as they came.
+    /// The positions of the records, in the order of arrival.
     positions: Mutex<Vec<u64>>,
 }
 
@@ -52,7 +52,7 @@ impl Receiver {
         (receiver, port)
     }
 
-    /// Takes one batch. While it hangs, it reads the batch and says nothing, until the other side has enough of that.
+    /// Receives one batch. While it hangs, it reads the batch and does not answer, until the sender gives up.
     fn serve(&self, stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut length = 0;
@@ -86,7 +86,7 @@ impl Receiver {
         let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
     }
 
-    /// Says nothing until the other side has enough of that, or this one is well again.
+    /// Does not answer until the sender gives up, or until this receiver no longer hangs.
     fn hang(&self, mut stream: &TcpStream) {
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         while !self.answers.load(Ordering::SeqCst) {
@@ -101,7 +101,7 @@ impl Receiver {
     }
 }
 
-/// Sessions that begin, go on and end until `end`; answers how many calls there were.
+/// Sessions that begin, continue and end until `end`; returns the number of calls.
 async fn load(client: Client, end: Instant) -> u64 {
     let mut calls = 0;
     while Instant::now() < end {

@@ -1,5 +1,4 @@
-//! Whatever a caller sends, the log has only lines that the server made: whole, short, few, and without
-//! secrets.
+//! For any input of a caller, the log has only lines that the server made: complete, short, few, and without secrets.
 
 mod endpoints;
 mod log;
@@ -30,22 +29,22 @@ use crate::{
 };
 
 const CANARY: &str = "canary";
-/// Letters that take nine bytes each where a message is sent.
+/// Characters that take nine bytes each in a sent message.
 const MANY: &str =
     "語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語";
 const FAKE_LINE: &str = "2026-01-01T00:00:00Z  INFO root logged in";
-/// What a status may take of the trailers.
+/// The most bytes of a status in the trailers.
 const STATUS_BYTES_MAX: usize = 4 * 1024;
-/// What may be in flight at once.
+/// How many calls may be in progress at once.
 const CALLS_AT_ONCE: usize = 16;
-/// `edge/log.rs` of the server: refusals a second that are logged, in bursts of five seconds' worth.
+/// `edge/log.rs` of the server: refusals per second that are logged, in bursts of five seconds' worth.
 const STRANGERS_PER_SECOND: u64 = 20;
 const CLIENT_PER_SECOND: u64 = 10;
 const BURST_SECONDS: u64 = 5;
-/// Far more than a server with a few thousand refused requests needs in a debug build.
+/// Far more than a server needs for a few thousand refused requests in a debug build.
 const MEMORY_KIB_MAX: u64 = 512 * 1024;
 
-/// What callers write. Secrets hold the canary, and nothing else does.
+/// The texts that callers send. Secrets contain the canary, and nothing else does.
 fn texts() -> Vec<Vec<u8>> {
     let everything = format!(
         "x\n{FAKE_LINE}\r\n{{\"level\":\"INFO\",\"level\":\"root\"}}\t\u{1b}[31mred\u{1b}[0m\u{2028}\u{202e}\u{0}\u{7f}\u{85} \
@@ -54,7 +53,7 @@ fn texts() -> Vec<Vec<u8>> {
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----");
     let mut texts = vec![
         everything.clone().into_bytes(),
-        // Printable, but for what turns a line around.
+        // Printable, except for characters that change the direction of a line.
         "user:ann\u{202e}\u{2028}\u{2066}".into(),
         b"user:\xff\xfe\n\xc3".to_vec(),
         format!("user:{}", "a".repeat(100_000)).into_bytes(),
@@ -67,7 +66,7 @@ fn texts() -> Vec<Vec<u8>> {
     texts
 }
 
-/// A server, and what it logs.
+/// A server, and its log.
 struct World {
     place: Place,
     format: Format,
@@ -79,11 +78,11 @@ struct World {
 }
 
 impl World {
-    /// Clients with these numbers may do what the first one may.
+    /// Clients with these numbers have the permissions of the first one.
     fn start(format: Format, clients: usize) -> Self {
         let place = Place::new();
         for (from, to) in [
-            // Every field is to be looked at, and the limits have tests of their own.
+            // Every field must be checked, and the limits have separate tests.
             (
                 "refusals_per_second_per_address = 10",
                 "refusals_per_second_per_address = 100000",
@@ -147,7 +146,7 @@ impl World {
         endpoint.connect_lazy()
     }
 
-    /// It serves, its memory is sane, and its log is in order.
+    /// Checks that it serves, that its memory is within the limit, and that its log is in order.
     async fn end(self) -> Vec<Line> {
         let client = Client::connect(&self.authority.address, &self.admin).await;
         let issued = client.issue(viewer("user:ann")).await.unwrap();
@@ -170,7 +169,7 @@ impl World {
         assert!(strangers > 0 && known > 0, "{strangers} {known}");
         let strangers_max = STRANGERS_PER_SECOND * seconds;
         assert!(strangers <= strangers_max, "{strangers} in {seconds} s");
-        // Those whose credential was not looked at yet count with the strangers.
+        // Calls whose credential was not checked yet count with the strangers.
         let known_max = strangers_max - strangers + CLIENT_PER_SECOND * seconds * self.clients;
         assert!(known <= known_max, "{known} in {seconds} s");
         for line in lines.iter().filter(|line| line.text.contains("call refused")) {
@@ -200,18 +199,18 @@ fn headers(key: Option<&str>, is_known: bool, number: usize) -> HeaderMap {
     headers
 }
 
-/// A name that tells whether the server knows who calls.
+/// A name that shows whether the server knows the caller.
 fn request_id(is_known: bool, number: usize) -> String {
     let kind = if is_known { "keyed" } else { "stranger" };
     format!("{kind}-{number}")
 }
 
-/// Whether nobody without a key may call it; else a key is not looked at.
+/// Whether an RPC needs a key; otherwise a key is not checked.
 fn needs_key(rpc: &Rpc) -> bool {
     rpc.service.starts_with("tessera.") && rpc.name != "ListKeys"
 }
 
-/// Calls under way, so many at once.
+/// Calls in progress, with a limit.
 struct Calls {
     places: Arc<Semaphore>,
     running: JoinSet<(bool, Result<(), Status>)>,
@@ -222,7 +221,7 @@ struct Calls {
 #[derive(Default)]
 struct Refused {
     all: usize,
-    /// Of those whose caller the server knows, for what they sent.
+    /// Refusals of known callers because of their input.
     known: usize,
 }
 
@@ -248,7 +247,7 @@ impl Calls {
         });
     }
 
-    /// Waits for all of them.
+    /// Waits for all calls.
     async fn refused(&mut self) -> Refused {
         let mut refused = Refused::default();
         while let Some(ended) = self.running.join_next().await {
@@ -257,7 +256,7 @@ impl Calls {
             assert_is_short(&status);
             let code = status.code();
             refused.all += usize::from(code != Code::Unavailable);
-            // A call that takes too long on a busy machine is not refused for what it says.
+            // A call that takes too long on a busy machine is not refused because of its input.
             let is_late = matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
             refused.known += usize::from(is_known && !is_late);
         }
@@ -265,7 +264,7 @@ impl Calls {
     }
 }
 
-/// Message and details take less than 4 KiB as they are sent: peers refuse longer trailers.
+/// Message and details take less than 4 KiB when sent: peers refuse longer trailers.
 fn assert_is_short(status: &Status) {
     let mut headers = HeaderMap::new();
     status.add_header(&mut headers).unwrap();
@@ -295,7 +294,7 @@ async fn assert_all_that_is_served_is_known(contract: &Contract, channel: Channe
     }
 }
 
-/// What is sent in one field: hostile texts, or one extreme number.
+/// The messages with one hostile field: hostile texts, or one extreme number.
 fn messages(contract: &Contract, rpc: &Rpc, leaf: &Leaf, texts: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let neighbours = contract.neighbours(rpc, leaf);
     let texts = if leaf.takes_text() { texts } else { &texts[..1] };
@@ -303,7 +302,7 @@ fn messages(contract: &Contract, rpc: &Rpc, leaf: &Leaf, texts: &[Vec<u8>]) -> V
         .iter()
         .map(|text| [neighbours.clone(), leaf.message(text)].concat());
     let alone = std::iter::once(leaf.message(&texts[0]));
-    // Of a list, as many as it may have, each of them wrong in its own way.
+    // For a list, the maximum number of elements, each with a different error.
     let many = [neighbours.clone(), leaf.message(MANY.as_bytes()).repeat(100)].concat();
     beside.chain(alone).chain([many]).collect()
 }
@@ -336,7 +335,7 @@ async fn every_field_of_every_rpc(format: Format) {
         }
         let here = calls.refused().await;
         refused += here.all;
-        // Refusals of strangers share one allowance of lines; each of these clients has one of its own.
+        // Refusals of strangers share one allowance of log lines; each of these clients has a separate one.
         if here.known > 0 && rpc.service.starts_with("tessera.") {
             named.push(rpc.name.clone());
         }
@@ -350,7 +349,7 @@ async fn every_field_of_every_rpc(format: Format) {
     }
 }
 
-/// What HTTP/2 lets through in headers: bytes of 32 and more.
+/// The bytes that HTTP/2 allows in headers: 32 and more.
 async fn hostile_headers(world: &World, contract: &Contract, texts: &[Vec<u8>]) {
     let mut calls = Calls::new(world.channel());
     for rpc in &contract.rpcs {

@@ -19,10 +19,10 @@ use crate::{
 };
 
 const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
-/// In nothing that is said.
+/// It must not be in any output.
 const PIN: &str = "canary-pin-7391";
 const PIN_FILE: &str = "pin_file = \"pin\"";
-/// How a sealed key file begins.
+/// The beginning of a sealed key file.
 const SEALED: &str = "tessera sealed server key 1\n";
 const IN_USE: &str = "the files of [keys] have the server keys that are in use";
 
@@ -32,12 +32,12 @@ struct Machine {
     /// The configuration without a sealer.
     plain: String,
     log: Log,
-    /// The server keys that were ever in a file as they are.
+    /// The server keys that were ever unsealed in a file.
     secrets: Mutex<Vec<String>>,
 }
 
 impl Machine {
-    /// None after saying how to get SoftHSM. With `TESSERA_PEERS=required` it must be there.
+    /// `None` after printing how to get SoftHSM. With `TESSERA_PEERS=required` it must be installed.
     fn new() -> Option<Self> {
         if !Path::new(SOFTHSM).exists() || spy().is_none() {
             let is_required = env::var_os("TESSERA_PEERS").is_some_and(|value| value == "required");
@@ -80,7 +80,7 @@ impl Machine {
             .env("RUST_LOG", "trace");
     }
 
-    /// A tool of the HSM, which must succeed.
+    /// Runs a tool of the HSM, which must succeed.
     fn tool(&self, program: &str, arguments: &[&str]) {
         let mut command = Command::new(program);
         self.change(&mut command);
@@ -132,8 +132,8 @@ impl Machine {
         self.tool("pkcs11-tool", &[&module[..], &key].concat());
     }
 
-    /// With the keys `one` and `two` of the token `tessera`, of which the first seals a new server key. Answers the API key of
-    /// a client, too.
+    /// A machine with the keys `one` and `two` of the token `tessera`, the first of which seals a new server key. Also
+    /// returns the API key of a client.
     fn sealed(module: &str) -> Option<(Self, String)> {
         let machine = Self::new()?;
         machine.token("tessera");
@@ -148,7 +148,7 @@ impl Machine {
         Some((machine, made["secret"].as_str().unwrap().to_owned()))
     }
 
-    /// Seals by a key of a token from now on; `before.toml` is the configuration before.
+    /// Seals with a key of a token from now on; `before.toml` is the previous configuration.
     fn configure(&self, module: &str, token: &str, key: &str, more: &str) {
         fs::copy(self.place.config(), self.path("before.toml")).unwrap();
         let section = format!(
@@ -157,7 +157,7 @@ impl Machine {
         fs::write(self.place.config(), format!("{}{section}", self.plain)).unwrap();
     }
 
-    /// Runs a command, whose answer has no secret.
+    /// Runs a command, and checks that its output has no secret.
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = tessera();
         self.change(&mut command);
@@ -167,7 +167,7 @@ impl Machine {
         output
     }
 
-    /// Runs a command on the configuration; it must end with this code, and say this.
+    /// Runs a command on the configuration; it must end with this code and this text.
     fn says(&self, arguments: &[&str], code: i32, expected: &str) -> String {
         let config = self.place.config();
         let output = self.run(&[arguments, &["--config", config.to_str().unwrap()]].concat());
@@ -186,7 +186,7 @@ impl Machine {
         );
     }
 
-    /// The text of a key file; remembered as a secret where it is one.
+    /// The text of a key file; remembered as a secret if it is one.
     fn key_file(&self, name: &str) -> String {
         let text = fs::read_to_string(self.path(name)).unwrap();
         if let Some(secret) = text.trim().strip_prefix("k4.local.") {
@@ -199,7 +199,7 @@ impl Machine {
         self.place.start(self.log.clone(), |command| self.change(command))
     }
 
-    /// It serves; with a client, who has issued.
+    /// A started authority, with a client that has issued.
     async fn started(&self, api_key: &str) -> (Authority, Client, IssueResponse) {
         let authority = self.serve();
         let client = Client::connect(&self.place.address, api_key).await;
@@ -207,13 +207,13 @@ impl Machine {
         (authority, client, issued)
     }
 
-    /// How often the module was asked to log in.
+    /// How often the module was called to log in.
     fn logins(&self) -> usize {
         let spied = fs::read_to_string(self.path("spied")).unwrap_or_default();
         spied.lines().filter(|line| line.ends_with(": C_Login")).count()
     }
 
-    /// SIGHUP, and what the log says of the keys then.
+    /// Sends SIGHUP, and waits for the log's message about the keys.
     async fn hang_up(&self, authority: &Authority, expected: &str) {
         let before = self.log.len();
         authority.signal("HUP");
@@ -235,7 +235,7 @@ impl Machine {
 }
 
 impl Drop for Machine {
-    /// Whatever was said by whomever.
+    /// Checks all output at the end.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -248,7 +248,7 @@ impl Drop for Machine {
     }
 }
 
-/// A module that writes down each call to another.
+/// A module that records each call to another one.
 fn spy() -> Option<PathBuf> {
     let directories = fs::read_dir("/usr/lib").ok()?;
     let found = directories.filter_map(|entry| Some(entry.ok()?.path().join("pkcs11-spy.so")));
@@ -265,7 +265,7 @@ async fn a_key_is_sealed_and_serves_as_before() {
     let secret = made["secret"].as_str().unwrap();
     let plain = machine.key_file("server.key");
 
-    // As it is, the key is refused; sealed, it is not in the file any more.
+    // Unsealed, the key is refused; sealed, it is no longer in the file.
     machine.configure(SOFTHSM, "tessera", "one", PIN_FILE);
     machine.says(&["config", "check"], 1, "server.key` is not sealed");
     machine.says(
@@ -322,7 +322,7 @@ async fn a_token_that_is_pulled_out_stops_nothing() {
     assert!(authority.stop().success());
 }
 
-/// To another key of the HSM while it serves, and out of the HSM.
+/// Moves it to another key of the HSM while it serves, and then out of the HSM.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs SoftHSM"]
 async fn a_key_is_sealed_by_another_and_by_none() {
@@ -367,7 +367,7 @@ async fn a_wrong_pin_is_tried_once_and_the_hsm_is_asked_only_where_it_is_needed(
         assert_eq!(now - logins, number, "{what}");
         logins = now;
     };
-    // It answers, so a signal ends it no more.
+    // It answers, so a signal no longer ends it.
     let (authority, client, _) = machine.started(&secret).await;
     machine.hang_up(&authority, IN_USE).await;
     more(2, "the start and the signal, and no look of its own");
@@ -503,7 +503,7 @@ fn a_file_that_was_changed_is_told_from_one_that_another_key_sealed() {
     check(1, "it was sealed by another key with this name, or was changed");
 }
 
-/// Module, token, key, what else is set, and what is said of it.
+/// Module, token, key, further settings, and the expected message.
 const WRONG: [(&str, &str, &str, &str, &str); 9] = [
     (
         "/nowhere/hsm.so",
@@ -564,7 +564,7 @@ const WRONG: [(&str, &str, &str, &str, &str); 9] = [
     ),
 ];
 
-/// It is no test of time: the wait is what the configuration says.
+/// It does not depend on time: the wait is in the configuration.
 #[test]
 fn an_hsm_that_never_answers_is_not_waited_for() {
     let machine = Machine::without_hsm();
@@ -589,7 +589,7 @@ fn an_hsm_that_never_answers_is_not_waited_for() {
     );
 }
 
-/// The commands of the page, as they stand there, with SoftHSM's directory and ours.
+/// The commands of the page, unchanged, with SoftHSM's directory and the test's.
 #[test]
 #[ignore = "needs SoftHSM"]
 fn everything_goes_as_the_page_about_operations_says() {
@@ -630,7 +630,7 @@ fn everything_goes_as_the_page_about_operations_says() {
         }
     }
     steps.insert(0, ("tessera init auth".to_owned(), Vec::new()));
-    // There is no service to be told.
+    // There is no service to notify.
     steps.retain(|(command, _)| !command.starts_with("kill "));
     let conf = machine.path("softhsm2.conf");
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a server or a command writes, collected.
+//! Collects the output of a server or a command.
 
 use std::{
     io::{self, Write},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::soon;
 
-/// Where a log goes. Clones are one log.
+/// The destination of a log. Clones are one log.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -32,12 +32,12 @@ impl Log {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 
-    /// How much is in it.
+    /// Its length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
-    /// Waits until this is in it, behind what was in it when it had this length.
+    /// Waits until the log has this text after its first `after` bytes.
     pub(crate) async fn says(&self, after: usize, expected: &str) {
         soon(expected, async {
             while !String::from_utf8_lossy(&self.bytes()[after..]).contains(expected) {

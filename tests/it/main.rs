@@ -1,4 +1,4 @@
-//! Black-box tests: the real binary, real sockets, and nothing known of it but the contract.
+//! Black-box tests: the real binary, real sockets, and only the contract.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

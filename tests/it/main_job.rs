@@ -15,7 +15,7 @@ use crate::{
     support::{Authority, Client, access, reason, refresh, soon, viewer},
 };
 
-/// A watch of everything that happens from now on.
+/// Watches everything that happens from now on.
 async fn watch(client: &Client) -> (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>) {
     let (say, requests) = mpsc::channel(4);
     let start = WatchStart {
@@ -100,7 +100,7 @@ async fn issue_verify_introspect_refresh_replay_reuse_revoke_watch() {
     let replayed = client.refresh(&first).await.unwrap();
     assert!(replayed.replayed && refresh(replayed.tokens.as_ref()) == second);
     let third = client.refresh(&second).await.unwrap();
-    // Two generations back: a thief, or somebody who lost track. Both are out.
+    // Two generations back: a thief, or a client that lost its state. Both are signed out.
     assert_eq!(
         reason(&client.refresh(&first).await.unwrap_err()),
         "REFRESH_TOKEN_REUSED"
@@ -131,7 +131,7 @@ async fn issue_verify_introspect_refresh_replay_reuse_revoke_watch() {
         (EventKind::LabelRevoked, String::new())
     );
     assert!(!client.introspect(&access(viewing.tokens.as_ref())).await.active);
-    // Offline it verifies still: that is what the stream is for.
+    // Offline verification still accepts it: the stream is the remedy.
     assert!(verifier.verify(&access(viewing.tokens.as_ref())).is_some());
 }
 
@@ -193,7 +193,7 @@ async fn fifty_concurrent_refreshes_give_one_successor() {
         successors.insert(refresh(answer.tokens.as_ref()));
     }
     assert_eq!((successors.len(), rotations), (1, 1));
-    // And it is good.
+    // And it is valid.
     let successor = successors.pop_first().unwrap();
     assert_eq!(client.refresh(&successor).await.unwrap().generation, 3);
 }

@@ -1,4 +1,4 @@
-//! What an operator looks at: the metrics that alerts and the dashboard name, `status`, `top` and `doctor`.
+//! An operator's tools: the metrics that alerts and the dashboard name, `status`, `top` and `doctor`.
 
 mod commands;
 mod exposition;
@@ -23,7 +23,7 @@ use crate::{
     support::{Authority, refresh, root, soon, viewer},
 };
 
-/// What the admin socket answers with.
+/// The answer of the admin socket.
 pub(crate) fn admin(address: &str, path: &str) -> String {
     let output = Command::new("curl")
         .args(["--silent", "--fail", &format!("{address}{path}")])
@@ -33,7 +33,7 @@ pub(crate) fn admin(address: &str, path: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The metrics of an authority that was called in every way, with a required verifier.
+/// The metrics of an authority that got every kind of call, with a required verifier.
 async fn metrics_of_a_busy_one() -> String {
     let authority = Authority::dev(&[]);
     let address = authority.ready["admin"].as_str().unwrap();
@@ -60,7 +60,7 @@ async fn metrics_of_a_busy_one() -> String {
     // The verifier acknowledges nothing.
     let behind = admin(address, "/metrics");
     assert!(behind.contains("subscriber=\"edge-1\"} 1"), "{behind}");
-    // Nobody is waited for in the sandbox.
+    // The sandbox has no required verifier.
     let sandbox = authority.client("sandbox").await;
     let issued = sandbox.issue(viewer("user:bob")).await.unwrap();
     let revoked = sandbox
@@ -84,7 +84,7 @@ async fn metrics_of_a_busy_one() -> String {
     text
 }
 
-/// The metrics of one with a certificate and a sink.
+/// The metrics of an authority with a certificate and a sink.
 fn metrics_of_a_configured_one() -> String {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let place = Place::with(
@@ -102,7 +102,7 @@ fn metrics_of_a_configured_one() -> String {
     admin(&format!("http://{address}"), "/metrics")
 }
 
-/// The expressions of the alerts: what follows `expr:`, in the line or in a block below it.
+/// The expressions of the alerts: the text after `expr:`, in the line or in a block below it.
 fn expressions_of_rules(text: &str) -> Vec<String> {
     let mut lines = text.lines().peekable();
     let mut found = Vec::new();
@@ -235,7 +235,7 @@ fn every_alert_names_a_section_that_is_there() {
     }
 }
 
-/// No metric says what a token, a key or a subject is.
+/// No metric contains a token, a key or a subject.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_metric_has_a_subject_or_what_a_caller_chose() {
     let authority = Authority::dev(&[]);
@@ -259,7 +259,7 @@ async fn no_metric_has_a_subject_or_what_a_caller_chose() {
     assert!(!status.contains("canary") && !status.contains("tsk_"), "{status}");
 }
 
-/// Runs `promtool`; none after saying how to get it. With TESSERA_PEERS=required it must be there.
+/// Runs `promtool`; `None` after printing how to get it. With TESSERA_PEERS=required it must be installed.
 fn promtool(arguments: &[&str], stdin: &str) -> Option<String> {
     let started = Command::new("promtool")
         .args(arguments)

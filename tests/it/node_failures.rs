@@ -1,7 +1,8 @@
-//! Three nodes with the real binary over three PostgreSQL servers, and everything that breaks: the primary is lost with its
-//! disk, frozen, cut off from its standbys; waits are cancelled and sessions ended; connections are cut after the server has
-//! committed and before the node is told; nodes are killed, frozen and stopped. The clocks of the nodes are 3 s apart. Clients
-//! of every verb call all nodes meanwhile, verifiers watch each node, and a ledger outside knows what was acknowledged.
+//! Three nodes with the real binary over three PostgreSQL servers, and all failures: the primary is lost with its disk,
+//! frozen, cut off from its standbys; waits are cancelled and sessions ended; connections are cut after the server has
+//! committed and before the node is told; nodes are killed, frozen and stopped. The clocks of the nodes are 3 s apart.
+//! Meanwhile clients of every verb call all nodes, verifiers watch each node, and a ledger outside records what was
+//! acknowledged.
 //!
 //! The short form runs beside the other tests that need PostgreSQL; the long one:
 //! `TESSERA_NODE_FAILURES=200 cargo test -p tessera-proto --test it -- --ignored --nocapture nothing_is_lost_by_many`.
@@ -35,14 +36,14 @@ use crate::{
 mod verifiers;
 
 const NODES: usize = 3;
-/// How far the clock of each node is off.
+/// The offset of each node's clock.
 const CLOCKS: [&str; NODES] = ["+0", "+1.5", "-1.5"];
 const CHAINS: u32 = 6;
 /// How long a client waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 /// How long a client waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(25);
-/// How long nothing may be acknowledged after something broke.
+/// The longest time without an acknowledgement after a failure.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// What was acknowledged, and what must not be.
@@ -66,7 +67,7 @@ impl Ledger {
 /// A node and its process, which is started again whenever it has ended.
 struct Supervised {
     node: Node,
-    /// What its process gets, so that its clock is off.
+    /// The variables of its process that set its clock.
     clock: Vec<(&'static str, String)>,
     process: Mutex<Option<Authority>>,
 }
@@ -90,7 +91,7 @@ impl Supervised {
         *self.process.lock() = Some(Authority::adopt(child, self.node.address.clone()));
     }
 
-    /// Answers whether it had ended.
+    /// Returns whether it had ended.
     fn start_where_it_has_ended(&self) -> bool {
         let has_ended = self.process.lock().as_mut().is_none_or(Authority::has_ended);
         if has_ended {
@@ -110,7 +111,7 @@ impl Supervised {
     }
 }
 
-/// All that a client needs.
+/// The state that clients share.
 struct World {
     nodes: Vec<Supervised>,
     clients: Vec<Client>,
@@ -126,7 +127,7 @@ impl World {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// The answer; none where nobody knows, or it is refused for now.
+    /// The answer; `None` if there is none, or if the call is refused for now.
     async fn asked<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Option<Result<T, Status>> {
         let answer = match timeout(ANSWER_MAX, call).await {
             Ok(Err(status)) if is_passing(&status) => None,
@@ -142,14 +143,14 @@ impl World {
 }
 
 fn is_passing(status: &Status) -> bool {
-    // What a connection that broke is told, tonic says as `Unknown` or `Cancelled`.
+    // tonic reports a broken connection as `Unknown` or `Cancelled`.
     matches!(
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown | Code::Cancelled
     )
 }
 
-/// A number that another follows.
+/// The next pseudo-random number.
 fn next(number: &mut u32) -> usize {
     *number = number.wrapping_mul(1_103_515_245).wrapping_add(12_345);
     (*number >> 8) as usize
@@ -205,7 +206,7 @@ async fn rotate(world: Arc<World>, number: u32) {
     }
 }
 
-/// Ends sessions. Whoever asks another node after that was answered is told so, or gets no answer.
+/// Ends sessions. After the answer, another node must report the end, or not answer.
 async fn revoke(world: Arc<World>) {
     let mut seed = 77;
     let mut number = 0;
@@ -251,14 +252,15 @@ async fn introspect(client: &Client, token: &str) -> Result<bool, Status> {
 /// How many kinds of failures there are.
 const KINDS: u32 = 9;
 
-/// What breaks in a turn.
+/// Causes the failure of a turn.
 async fn break_something(world: &World, servers: &mut Servers, names: &std::path::Path, turn: u32) {
     let node = &world.nodes[(turn / KINDS) as usize % NODES];
     match turn % KINDS {
         0 => servers.fail_over(names),
         1 => node.signal("KILL"),
         2 => {
-            // For longer than it may answer without a heartbeat, and than the server lets it hold the lock.
+            // It is frozen for longer than it may answer without a heartbeat, and than the server lets it hold the
+            // lock.
             node.signal("STOP");
             sleep(Duration::from_secs(5)).await;
             node.signal("CONT");
@@ -274,7 +276,7 @@ async fn break_something(world: &World, servers: &mut Servers, names: &std::path
     }
 }
 
-/// The server commits, and the node does not hear of it.
+/// The server commits, and the node does not get the answer.
 async fn cut_commits(world: &World) {
     for _ in 0..10 {
         let armed = world
@@ -293,7 +295,7 @@ async fn cut_commits(world: &World) {
     disarmed.for_each(|disarm| disarm());
 }
 
-/// Waits until clients are answered again, and starts nodes that have ended.
+/// Waits until clients get answers again, and starts nodes that have ended.
 async fn recover(world: &World, turn: u32) {
     let before = world.ledger.rotations.load(Ordering::Relaxed);
     let began = Instant::now();
@@ -314,7 +316,7 @@ async fn recover(world: &World, turn: u32) {
     }
 }
 
-/// Three nodes that are configured, and the API key of their first client.
+/// Three configured nodes, and the API key of their first client.
 fn three_nodes(url: &str) -> (Vec<Node>, String) {
     let first = tempfile::tempdir().unwrap();
     let mut init = tessera();
@@ -417,7 +419,7 @@ async fn survive(turns: u32) {
     );
 }
 
-/// Compares what is kept with what was acknowledged.
+/// Compares the stored state with what was acknowledged.
 async fn check(world: &World, servers: &Servers) {
     let revoked = world.ledger.revoked.lock().clone();
     let mut seed = 1;

@@ -17,7 +17,7 @@ use crate::{
 
 mod loss;
 
-/// A node: its directory, and where it is served.
+/// A node: its directory, and its address.
 pub(crate) struct Node {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) address: String,
@@ -77,7 +77,7 @@ pub(crate) fn two_nodes(server: &Server) -> (Node, Node, String) {
     (Node::at(first), Node::at(second), api_key)
 }
 
-/// What a reader of the starter policy asks for.
+/// A token request for a reader of the starter policy.
 pub(crate) fn reader(subject: &str) -> IssueRequest {
     IssueRequest {
         subject: subject.to_owned(),
@@ -88,7 +88,7 @@ pub(crate) fn reader(subject: &str) -> IssueRequest {
 
 /// Lets the operator issue for others, too.
 pub(crate) fn let_the_operator_issue(directory: &Path) {
-    // The tests of the starter policy say that it must not.
+    // The tests of the starter policy forbid it.
     fs::remove_dir_all(directory.join("policies/tests")).unwrap();
     let path = directory.join("policies/policy.csv");
     let text = fs::read_to_string(&path).unwrap();
@@ -96,7 +96,7 @@ pub(crate) fn let_the_operator_issue(directory: &Path) {
     fs::write(path, text + "\n" + more).unwrap();
 }
 
-/// What a node says of itself, and of the other.
+/// The status of a node, which includes the other one.
 pub(crate) fn status(node: &Node) -> Value {
     let output = tessera()
         .args(["status", "--json", "--admin-addr", &node.admin])
@@ -122,7 +122,7 @@ async fn two_nodes_are_one_authority() {
         let issued = here.issue(reader(&format!("user:{number}"))).await.unwrap();
         let token = access(issued.tokens.as_ref());
         assert!(there.introspect(&token).await.active, "issued at the other node");
-        // What one node has answered, no other contradicts.
+        // No node contradicts an answer of another one.
         here.revoke(Target::Subject(format!("user:{number}")))
             .await
             .unwrap();
@@ -133,7 +133,7 @@ async fn two_nodes_are_one_authority() {
         let again = there.refresh(&refresh(issued.tokens.as_ref())).await;
         assert!(again.is_err());
     }
-    // A key that one node made at once signs, and the other knows it.
+    // The key that one node made signs at once, and the other node knows it.
     let rotated = tessera()
         .env("TESSERA_ADDR", &two.address)
         .env("TESSERA_API_KEY", &api_key)
@@ -150,7 +150,7 @@ async fn two_nodes_are_one_authority() {
             .await
             .active
     );
-    // Whoever waits for all verifiers waits for those of both.
+    // A call that waits for all verifiers waits for those of both nodes.
     let revoked = here
         .revoke(Target::Subject("user:none".to_owned()))
         .await
@@ -163,7 +163,7 @@ async fn two_nodes_are_one_authority() {
         .unwrap();
     let seen = status(&two);
     assert_eq!(seen["other_nodes"][0]["answers"], true, "{seen}");
-    // One node is lost: the other goes on with its sessions.
+    // One node is lost: the other continues with its sessions.
     serving.kill();
     let refreshed = there
         .refresh(&refresh(issued_here.tokens.as_ref()))
@@ -193,7 +193,7 @@ async fn one_policy_is_in_force_whoever_proposes_it() {
     };
     let changed = soon("the change", follows(&here, &|found| found != before)).await;
     soon("the other node", follows(&there, &|found| found == changed)).await;
-    // Files that reach the other node late put nothing back.
+    // Files that arrive late at the other node revert nothing.
     let late = two.directory.path().join("policies/policy.csv");
     fs::write(&late, format!("{text}\n# another\n")).unwrap();
     let another = soon("the change", follows(&there, &|found| found != changed)).await;
@@ -206,7 +206,8 @@ async fn one_policy_is_in_force_whoever_proposes_it() {
     assert_eq!(policy_in_force(&here).await, another);
 }
 
-/// A node that can't use the policy in force, because it serves a realm that this does not have, answers nothing, and says why.
+/// A node that can't use the policy in force, because the policy lacks a realm that the node serves, answers nothing,
+/// and gives the reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_node_that_cannot_use_the_policy_in_force_is_not_ready() {
@@ -231,7 +232,7 @@ async fn a_node_that_cannot_use_the_policy_in_force_is_not_ready() {
     let why = status(&two)["why_not_ready"].clone();
     assert!(why.as_str().unwrap().contains("followed"), "{why}");
     assert_eq!(status(&one)["ready"], true);
-    // The command line passes it over.
+    // The command line skips it.
     for (addresses, works) in [
         (two.address.clone(), false),
         (format!("{},{}", two.address, one.address), true),
@@ -298,7 +299,7 @@ async fn an_installation_moves_into_a_database_and_back() {
     assert!(!first.directory.path().join("data-again").exists());
     let refreshed = client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
     assert!(serving.stop().success());
-    // What was copied is an older state now.
+    // The copied store is now an older state.
     let again = tessera()
         .args(["store", "copy", "--from"])
         .arg(&config)
@@ -312,7 +313,7 @@ async fn an_installation_moves_into_a_database_and_back() {
         stderr(&again)
     );
     copy(&with_database, &back);
-    // The witness of the database is of the same log.
+    // The witness of the database belongs to the same log.
     let serving = start(&back, &first.address, std::io::sink(), |command| {
         command.env("RUST_LOG", "info");
     });
@@ -322,7 +323,7 @@ async fn an_installation_moves_into_a_database_and_back() {
     assert!(serving.stop().success());
 }
 
-/// A password in the URL is refused before a file has it.
+/// A password in the URL is refused before it is written to a file.
 #[test]
 fn no_password_is_written_into_a_configuration() {
     let place = tempfile::tempdir().unwrap();

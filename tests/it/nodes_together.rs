@@ -1,4 +1,4 @@
-//! What two nodes tell each other of themselves: their subscribers, whom they evicted, and the sinks that one delivers to.
+//! The reports of two nodes to each other: their subscribers, evictions, and the sinks that one of them delivers to.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     support::{Client, access, json, reason, refresh, soon, stderr, tessera},
 };
 
-/// A required subscriber, which acknowledges what it is told to.
+/// A required subscriber, which acknowledges on request.
 struct Verifier {
     say: mpsc::Sender<WatchRequest>,
     hear: Streaming<WatchResponse>,
@@ -46,7 +46,7 @@ impl Verifier {
         verifier
     }
 
-    /// The next checkpoint, as a cursor; or how the stream ends.
+    /// The next checkpoint, as a cursor, or the end of the stream.
     async fn checkpoint(&mut self) -> Result<String, tonic::Status> {
         loop {
             let next = soon("a message", self.hear.message()).await?.unwrap();
@@ -127,7 +127,7 @@ async fn each_node_answers_for_the_subscribers_of_all() {
         both.iter().all(|one| one.connected && !one.failed_closed),
         "{both:?}"
     );
-    // Those who acknowledge are counted, wherever they are.
+    // Subscribers that acknowledge are counted, at any node.
     let revoked = here
         .revoke(Target::Subject("user:none".to_owned()))
         .await
@@ -146,7 +146,7 @@ async fn each_node_answers_for_the_subscribers_of_all() {
         nodes.len() == 2 && nodes.iter().all(is_well)
     })
     .await;
-    // Evicted at one node, it is sent away at the other.
+    // A subscriber that is evicted at one node is refused at the other.
     let evict = EvictSubscriberRequest {
         client: both[0].client.trim_start_matches("client:").to_owned(),
         name: "far".to_owned(),
@@ -167,7 +167,7 @@ async fn each_node_answers_for_the_subscribers_of_all() {
     };
     let end = soon("the end", end).await;
     assert!(reason(&end).contains("SUBSCRIBER_EVICTED"), "{end}");
-    // It went, and is waited for until its bound has passed.
+    // It left, and is waited for until its bound has passed.
     let revoked = here
         .revoke(Target::Subject("user:none".to_owned()))
         .await
@@ -175,7 +175,7 @@ async fn each_node_answers_for_the_subscribers_of_all() {
     near.acknowledge(&revoked.cursor).await;
     let after = propagated(&here, &revoked.cursor).await;
     assert_eq!((after.acknowledged, after.failed_closed), (1, 1));
-    // Stopped in order, a node is said to be.
+    // A node that was stopped cleanly is reported so.
     assert!(serving_two.stop().success());
     eventually("the node has stopped", || {
         let is_stopped = |node: &Value| node["ended"] == true && node["answers"] == false;
@@ -184,7 +184,8 @@ async fn each_node_answers_for_the_subscribers_of_all() {
     .await;
 }
 
-/// While the database does not answer, nobody knows what is current. Who asked then is answered later, without asking again.
+/// While the database does not answer, the current state is not known. A call at that time is answered later, without a
+/// retry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_ping_is_answered_once_it_can_be() {
@@ -216,7 +217,7 @@ async fn a_ping_is_answered_once_it_can_be() {
     soon("the answer", answered).await;
 }
 
-/// Adds a sink that writes a file of the node's own directory.
+/// Adds a sink that writes a file in the node's own directory.
 fn add_sink(node: &Node) -> std::path::PathBuf {
     let config = node.directory.path().join("tessera.toml");
     let text = fs::read_to_string(&config).unwrap();
@@ -272,7 +273,7 @@ async fn one_node_delivers_to_a_sink_and_another_goes_on() {
     for _ in 0..5 {
         issued_is_delivered(&there, &[&first, &second]).await;
     }
-    // On a slow machine the older one can be silent for so long that the other has to go on.
+    // On a slow machine the older node can be silent for so long that the other one must continue.
     if !log.text().contains("this node delivers to this sink") {
         assert_eq!(positions(&second), Vec::<u64>::new(), "the older one delivers");
         let by = status(&two)["audit_sinks"][0]["delivered_by"].clone();
@@ -286,7 +287,7 @@ async fn one_node_delivers_to_a_sink_and_another_goes_on() {
     assert_eq!(status(&two)["audit_sinks"][0]["delivered_by"], Value::Null);
 }
 
-/// Its node died in between, and does not start again.
+/// Its node died meanwhile, and does not start again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn what_one_node_left_unreconciled_another_reconciles() {
@@ -393,7 +394,7 @@ impl Copied {
         self.tessera(&["backup", "restore", "backup", "--key-file", "backup.key", "--yes"])
     }
 
-    /// Serves, and finds that what was issued before has ended.
+    /// Serves, and checks that everything issued before has ended.
     async fn has_begun_anew(&self) {
         let serving = self.node.serve();
         let client = self.node.client(&self.api_key).await;
@@ -416,7 +417,7 @@ fn refused(mut command: Command) -> String {
     stderr(&output)
 }
 
-/// What was revoked after a copy was made is alive in the copy: all of it ends before anybody serves it.
+/// What was revoked after a copy was made is valid in the copy: everything ends before any node serves it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_database_that_was_restored_begins_anew() {
@@ -429,13 +430,13 @@ async fn a_database_that_was_restored_begins_anew() {
     let token = access(copied.issued.tokens.as_ref());
     assert!(client.introspect(&token).await.active, "nothing was changed");
     assert!(serving.stop().success());
-    // A copy that PostgreSQL made, as far as anybody can tell.
+    // To Tessera it looks like a copy that PostgreSQL made.
     let log = "SELECT log_id FROM tessera.meta";
     let before = server.sql(log);
     done(&mut copied.restore());
     assert_ne!(server.sql(log), before, "the log is another");
     copied.has_begun_anew().await;
-    // One that was cut off is served by nobody, until it is done.
+    // If it was interrupted, no node serves the schema until it is done.
     server.sql("INSERT INTO tessera.setting (name, body) VALUES ('restoring', '')");
     let problem = refused(copied.tessera(&["serve"]));
     assert!(problem.contains("run `tessera restore`"), "{problem}");

@@ -1,4 +1,4 @@
-//! A verifier that knows nothing of Tessera but its public keys: any PASETO library does.
+//! A verifier that knows only Tessera's public keys: any PASETO library can do this.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ impl Verifier {
         )
     }
 
-    /// The claims of a token whose signature is right.
+    /// The claims of a token with a correct signature.
     pub fn verify(&self, token: &str) -> Option<Value> {
         let untrusted = UntrustedToken::<Public, V4>::try_from(token).ok()?;
         let footer: Value = serde_json::from_slice(untrusted.untrusted_footer()).ok()?;

@@ -1,8 +1,8 @@
-//! The page about operations, run as it stands there: from an empty directory to an authority that serves, and to one that is
+//! The page about operations, run unchanged: from an empty directory to an authority that serves, and to one that is
 //! stopped again.
 //!
-//! The lines of its `sh` blocks are run in order. What is under "First start" needs no authority, what is under
-//! "Restoring" and after it needs one that is stopped, and what is between them one that serves.
+//! The lines of its `sh` blocks are run in order. Those under "First start" need no authority, those under "Restoring"
+//! and after it need a stopped one, and those in between a running one.
 
 use std::{fs, path::Path};
 
@@ -72,7 +72,7 @@ fn everything_goes_as_the_page_about_operations_says() {
     run_in(directory.path(), &moved, &reach);
     assert_eq!(authority.stop().code(), Some(0));
     run_in(directory.path(), &page.stopped, &[]);
-    // What was restored is served.
+    // The restored data is served.
     assert_eq!(serve(&config, &address).stop().code(), Some(0));
 }
 

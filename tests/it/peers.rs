@@ -1,4 +1,4 @@
-//! Other people's libraries and tools against ours; `docs/peers.md` tells how to run these.
+//! Third-party libraries and tools against Tessera; `docs/peers.md` says how to run these tests.
 
 use std::{
     env, fs,
@@ -27,7 +27,7 @@ const SERVICES: [&str; 9] = [
     "TokenService",
 ];
 
-/// What Envoy calls; the package is its own.
+/// The service that Envoy calls; the package is Envoy's.
 const ENVOYS_SERVICE: &str = "envoy.service.auth.v3.Authorization";
 
 #[tokio::test]
@@ -155,7 +155,7 @@ fn the_protos_pass_buf_lint() {
     run(peers.tool("buf").args(["lint", "proto"]), "");
 }
 
-/// Clients that were built with the baseline are understood. A change of the contract that is wanted replaces it:
+/// Clients that were built with the baseline must work. An intended change of the contract replaces the baseline:
 /// docs/releasing.md.
 #[test]
 #[ignore = "needs peers: docs/peers.md"]
@@ -179,7 +179,7 @@ fn the_largest_errors_reach_their_callers() {
     );
     fs::write(&catalogue, scopes).unwrap();
     let authority = Authority::dev(&["--policy", directory.path().to_str().unwrap()]);
-    // Denied, malformed, and malformed in letters that take nine bytes of a message.
+    // Denied scopes, malformed ones, and malformed ones with characters that take nine bytes in a message.
     let denied = (0..100).map(|number| format!("films/{number:03}{}:play", "x".repeat(113)));
     let requests = json!([
         denied.collect::<Vec<_>>(),
@@ -208,7 +208,7 @@ fn the_largest_errors_reach_their_callers() {
 pub struct Peers(PathBuf);
 
 impl Peers {
-    /// The peers, or `None` after saying how to get them. With TESSERA_PEERS=required they must be there.
+    /// The peers, or `None` after printing how to get them. With TESSERA_PEERS=required they must be installed.
     pub fn installed() -> Option<Self> {
         let directory = env::var_os("TESSERA_PEERS_DIR").unwrap_or_else(|| "target/peers".into());
         let directory = root().join(directory);
@@ -223,7 +223,7 @@ impl Peers {
             env::var_os("TESSERA_PEERS").is_none_or(|value| value != "required"),
             "{advice}"
         );
-        // Not `eprintln!`, which nobody sees of a test that passes.
+        // Not `eprintln!`, whose output is hidden for a test that passes.
         let _ = writeln!(io::stderr(), "nothing tested: {advice}");
         None
     }
@@ -247,12 +247,12 @@ impl Peers {
         command
     }
 
-    /// Where they are.
+    /// Their directory.
     pub fn directory(&self) -> &Path {
         &self.0
     }
 
-    /// A directory of its own, below which Node finds the installed modules.
+    /// A new directory, below which Node finds the installed modules.
     pub fn scratch(&self) -> TempDir {
         TempDir::new_in(&self.0).unwrap()
     }
@@ -273,7 +273,7 @@ impl Peers {
     }
 }
 
-/// Runs a peer, gives it something to read, and returns what it printed; it must succeed.
+/// Runs a peer with an input, and returns its output; it must succeed.
 pub fn run(command: &mut Command, input: &str) -> String {
     let output = finish(command, input);
     assert!(
@@ -293,7 +293,7 @@ fn finish(command: &mut Command, input: &str) -> std::process::Output {
         .stderr(Stdio::piped());
     let started = command.spawn();
     let mut child = started.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
-    // A peer that ends before it has read says why by itself.
+    // A peer that ends before it has read reports the reason itself.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -336,7 +336,7 @@ impl Case {
         }
     }
 
-    /// What a script says of the token, and of what must not pass for it.
+    /// A script's result for the token, and for texts that must not be accepted for it.
     fn shown_to(&self, script: &mut Command) -> Value {
         let case = json!({
             "token": self.access_token,
@@ -382,13 +382,13 @@ impl Case {
     }
 }
 
-/// The text with another character at a place.
+/// The text with another character at an index.
 fn changed(text: &str, at: usize) -> String {
     let other = if &text[at..=at] == "A" { "B" } else { "A" };
     format!("{}{other}{}", &text[..at], &text[at + 1..])
 }
 
-/// grpcurl against an authority, knowing nothing but what reflection tells.
+/// grpcurl against an authority, with only the information from reflection.
 struct Grpcurl<'a> {
     peers: &'a Peers,
     authority: &'a Authority,
@@ -416,7 +416,7 @@ impl Grpcurl<'_> {
         serde_json::from_str(&run(&mut self.calling(method), &request.to_string())).unwrap()
     }
 
-    /// What it prints of a call that is refused.
+    /// Its output for a refused call.
     fn refusal(&self, method: &str, request: &Value) -> String {
         let output = finish(&mut self.calling(method), &request.to_string());
         assert!(

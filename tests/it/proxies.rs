@@ -22,7 +22,7 @@ use crate::{
     support::{Authority, PATIENCE, access, copy_directory, root, viewer},
 };
 
-/// How a proxy is started with a configuration and a directory of its own.
+/// The command that starts a proxy with a configuration and a separate directory.
 type Start = fn(&Peers, &Path, &Path) -> Command;
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn traefik_lets_through_what_the_authority_lets_through() {
     let Some(peers) = Peers::installed() else { return };
     let guarded = Guarded::start(&peers, "traefik-dynamic.yaml", traefik);
     guarded.passes_and_refuses(404).await;
-    // It gives one that is silent half a minute, and can't be told otherwise.
+    // Traefik waits half a minute for a silent authority, and this can't be configured.
     guarded.closes_without_the_authority(None, 500).await;
 }
 
@@ -73,7 +73,7 @@ async fn envoy_asks_over_http_and_the_policy_says_what_paths_need() {
     guarded.closes_without_the_authority(Some(503), 503).await;
 }
 
-/// gRPC without `context_extensions`, as a mesh has it that can't say anything of a route.
+/// gRPC without `context_extensions`, for a mesh that can't pass data of a route.
 #[tokio::test]
 #[ignore = "needs peers: docs/peers.md"]
 async fn envoy_says_no_scope_and_the_policy_says_what_paths_need() {
@@ -154,7 +154,7 @@ fn envoy(peers: &Peers, config: &Path, _: &Path) -> Command {
 
 fn nginx(_: &Peers, config: &Path, directory: &Path) -> Command {
     let mut nginx = Command::new("nginx");
-    // Debian has it where only administrators look.
+    // On Debian it is on the PATH of administrators only.
     let path = std::env::var("PATH").unwrap_or_default();
     nginx.env("PATH", format!("{path}:/usr/sbin"));
     nginx.arg("-c").arg(config).arg("-p").arg(directory).arg("-g");
@@ -204,7 +204,7 @@ impl Guarded {
         Self::behind(Authority::dev(&[]), peers, config, start)
     }
 
-    /// On a policy with routes.
+    /// A proxy on a policy with routes.
     fn by_routes(peers: &Peers, config: &str, start: Start) -> Self {
         let policy = policy_with_routes();
         let authority = Authority::dev(&["--policy", policy.path().to_str().unwrap()]);
@@ -223,7 +223,7 @@ impl Guarded {
         }
     }
 
-    /// `closed` is told of a path that the configuration does not say anything of.
+    /// `closed` is the status of a path that the configuration does not name.
     async fn passes_and_refuses(&self, closed: u16) {
         let client = self.authority.client("production").await;
         let ann = client
@@ -258,7 +258,7 @@ impl Guarded {
         let lacking = r#"Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos:write""#;
         self.ask("POST /videos", &[("authorization", &reader)])
             .refused(403, lacking);
-        // What a client adds to its path is no part of the question.
+        // A query that a client adds to its path does not affect the check.
         self.ask(
             "POST /videos?scope=any&realm=sandbox",
             &[("authorization", &reader)],
@@ -271,7 +271,7 @@ impl Guarded {
         assert!(matches!(twice.status, 400 | 401), "{twice:?}");
         let unlisted = self.ask("GET /other", &[("authorization", &writer)]);
         assert_eq!(unlisted.status, closed, "{unlisted:?}");
-        // The service might read it as a path that nobody has asked about.
+        // The service might read it as another path, which was not checked.
         let hidden = self.ask("GET /videos/..%2fother", &[("authorization", &reader)]);
         for refused in [twice, unlisted, hidden] {
             assert!(!refused.reached, "{refused:?}");
@@ -283,7 +283,7 @@ impl Guarded {
             .refused(401, invalid);
     }
 
-    /// The scope has its parameter from the path, with every method, and whatever the client adds.
+    /// The scope has its parameter from the path, with every method, regardless of what the client adds.
     async fn plays_what_the_token_is_for(&self) {
         let client = self.authority.client("production").await;
         let ann = client.issue(scoped("user:ann", "role:viewer", &["videos/v1:play"]));
@@ -318,12 +318,12 @@ impl Guarded {
                 "{line}: {unclear:?}"
             );
         }
-        // What a client says of its own path is not believed.
+        // A client's own header about its path is ignored.
         let said = self.ask("GET /videos/v2/play", &with);
         assert!(said.status != 200 && !said.reached, "{said:?}");
     }
 
-    /// The host is the one that the service is called by, and a wildcard is one label more.
+    /// The host is the one in the client's request, and a wildcard matches one more label.
     async fn obeys_the_host(&self) {
         let client = self.authority.client("production").await;
         let ann = client.issue(scoped("user:ann", "role:viewer", &["videos:read"]));
@@ -367,7 +367,7 @@ impl Guarded {
         }
     }
 
-    /// First it does not answer, where the proxy soon gives up then, and then nobody listens.
+    /// First the authority does not answer, if the proxy then gives up soon; then nothing listens.
     async fn closes_without_the_authority(self, if_silent: Option<u16>, if_gone: u16) {
         let client = self.authority.client("production").await;
         let bob = client
@@ -434,7 +434,7 @@ impl Proxy {
         proxy
     }
 
-    /// One may listen before it has read what it is to do.
+    /// A proxy may listen before it has read its configuration.
     fn wait_until_it_serves(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.serves() {
@@ -445,7 +445,7 @@ impl Proxy {
         }
     }
 
-    /// Whether the route that is open to everybody is.
+    /// Whether the public route works.
     fn serves(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(self.address) else {
             return false;
@@ -466,12 +466,12 @@ impl Drop for Proxy {
     }
 }
 
-/// Where nobody listens now.
+/// An address on which nothing listens now.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A service that answers with the headers that it saw.
+/// A service that answers with the headers that it received.
 struct Service {
     address: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -512,12 +512,12 @@ fn echo(mut stream: TcpStream, requests: &AtomicUsize) {
     let _ = stream.write_all(answer.as_bytes());
 }
 
-/// What came back through the proxy.
+/// The answer through the proxy.
 #[derive(Debug)]
 struct Answer {
     status: u16,
     head: String,
-    /// The head of the request as the service saw it, where it did.
+    /// The head of the request as the service received it, if it did.
     body: String,
     reached: bool,
 }
@@ -559,7 +559,7 @@ impl Answer {
         assert_eq!(values(&self.head, "www-authenticate"), [challenge]);
     }
 
-    /// The values of a header that the service saw.
+    /// The values of a header that the service received.
     fn seen(&self, name: &str) -> Vec<&str> {
         values(&self.body, name)
     }

@@ -1,4 +1,4 @@
-//! What `tessera serve` refuses stays byte for byte as it was, and `tessera config check` refuses it, too.
+//! What `tessera serve` refuses stays byte for byte unchanged, and `tessera config check` refuses it, too.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ fn run(place: &Place, command: &[&str]) -> Output {
     run.output().unwrap()
 }
 
-/// A place that has served, and an older copy of its data.
+/// An installation that has served, and an older copy of its data.
 fn served() -> Place {
     let place = Place::new();
     place.first_key("production");
@@ -41,7 +41,8 @@ fn served() -> Place {
     place
 }
 
-/// What is wrong with a place, what is said, and whether `config check`, which does not open the data, says so.
+/// What is wrong with an installation, the expected message, and whether `config check`, which does not open the data,
+/// reports it.
 type Wrong = (fn(&Place), &'static str, bool);
 
 #[test]
@@ -114,7 +115,7 @@ fn what_is_refused_stays_as_it_was() {
     }
 }
 
-/// The directory of a restore that was killed is none to forget beside a new one.
+/// The directory of a killed restore must not be ignored beside a new one.
 #[test]
 fn no_new_authority_begins_beside_a_restore_that_was_cut_off() {
     let place = served();
@@ -137,7 +138,7 @@ fn no_new_authority_begins_beside_a_restore_that_was_cut_off() {
     assert!(contents(&place.path("")) == before, "something was written");
 }
 
-/// A configuration is there only once everything is that it needs.
+/// A configuration exists only once everything that it needs does.
 #[test]
 fn an_init_that_is_killed_leaves_no_configuration() {
     let above = tempfile::tempdir().unwrap();
@@ -170,7 +171,8 @@ fn copied(place: &Place) -> Output {
     run.output().unwrap()
 }
 
-/// An older copy would come to life where it is copied on, and so would the one that was copied where it is served again.
+/// An older copy would be served again at the target of a copy, and so would the source of a copy that is started
+/// again.
 #[test]
 fn a_store_is_copied_only_if_it_is_the_last_and_is_not_the_last_any_more_then() {
     let place = served();

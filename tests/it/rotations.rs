@@ -1,5 +1,5 @@
-//! Signing keys are replaced under load, and no verifier refuses a good token: those of the three SDKs, of which one is
-//! frozen meanwhile, forward authentication, and a service that keeps a copy of `/keys` for as long as it may.
+//! Signing keys are replaced under load, and no verifier refuses a valid token: those of the three SDKs, one of which
+//! is frozen meanwhile, forward authentication, and a service that caches `/keys` for as long as allowed.
 
 use std::{
     env,
@@ -26,14 +26,14 @@ use crate::{
     support::{Client, PATIENCE, access, refresh, soon, viewer},
 };
 
-/// Of all verifiers here.
+/// The staleness bound of all verifiers here.
 const BOUND: Duration = Duration::from_secs(4);
 /// How often the key is replaced; `TESSERA_ROTATIONS=20` is the long form.
 const ROTATIONS: u32 = 4;
-/// In this one of them the service in Python is frozen.
+/// In this rotation the service in Python is frozen.
 const FROZEN_AT: u32 = 1;
 
-/// A service in another process, which is shown tokens.
+/// A service in another process, which checks tokens.
 struct Service {
     name: &'static str,
     process: Child,
@@ -86,7 +86,7 @@ impl Drop for Service {
     }
 }
 
-/// An authority's keys, and all who verify what they sign.
+/// An authority's keys, and all verifiers of their tokens.
 struct World {
     client: Client,
     forward_auth: String,
@@ -103,7 +103,7 @@ impl World {
         access(issued.tokens.as_ref())
     }
 
-    /// All but the frozen one accept a token that was issued just now, and one from before the rotation.
+    /// All services except the frozen one accept a new token, and one from before the rotation.
     async fn look(&mut self, is_frozen: bool) {
         let new = Self::token(&self.client).await;
         for token in [&new, &self.older] {
@@ -128,7 +128,7 @@ impl World {
         listed.unwrap().into_inner().keys
     }
 
-    /// The next key signs; meanwhile all look.
+    /// The next key signs; meanwhile all services check tokens.
     async fn rotate(&mut self, is_frozen: bool) {
         let request = RotateSigningKeyRequest {
             activation: Activation::WhenKnown.into(),
@@ -163,7 +163,7 @@ impl World {
         assert!(waits || !is_frozen, "nobody waited for the one that is frozen");
     }
 
-    /// The frozen service goes on: it refuses as stale until it has what it missed, and for no other reason.
+    /// The frozen service continues: it refuses as stale until it has caught up, and for no other reason.
     async fn thaw(&mut self) {
         self.python.signal("CONT");
         let token = Self::token(&self.client).await;
@@ -213,7 +213,7 @@ async fn start(place: &Place, peers: &Peers, api_key: &str) -> (World, [tempfile
     (world, [python, typescript])
 }
 
-/// Sessions that begin and go on all the time; each token is active.
+/// Sessions that begin and continue all the time; each token is active.
 fn load(client: &Client, ends: &Arc<AtomicBool>, calls: &Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
     let (client, ends, calls) = (client.clone(), Arc::clone(ends), Arc::clone(calls));
     tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! The SDKs of other languages, built as their users build them, with their own tests against the real
-//! binary; `docs/peers.md` tells how to run these.
+//! The SDKs of other languages, built as their users build them, with their own tests against the real binary;
+//! `docs/peers.md` says how to run these.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ fn the_python_sdk_passes_its_tests() {
     let sources = installed_python(&peers);
     let package = sources.path().join("sdk/python");
     let installed = sources.path().join("installed");
-    // Beside the messages, whose types are generated.
+    // Without the messages, whose types are generated.
     let mut mypy = peers.python();
     mypy.args(["-m", "mypy", "--no-error-summary", "--cache-dir"])
         .arg(sources.path().join("mypy"))
@@ -106,7 +106,7 @@ fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
         ])
         .current_dir(alone);
     let archive = made.join(run(&mut sdist, "").lines().last().unwrap());
-    // A wheel of the directory, and one of what was archived.
+    // A wheel of the directory, and one of the source archive.
     for (source, wheels) in [(alone, "wheels"), (archive.as_path(), "wheels-of-archive")] {
         let mut pip = peers.python();
         pip.args(["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"])
@@ -155,13 +155,13 @@ fn the_typescript_sdk_alone_makes_a_package() {
     assert_eq!(run(&mut import, "").trim(), "TokenService");
 }
 
-/// `root.pem`, and what it signed: `server` and `client`, each with its key.
+/// `root.pem`, and the certificates that it signed: `server` and `client`, each with its key.
 fn write_certificates(directory: &Path) {
     fs::create_dir(directory).unwrap();
     let root_key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    // OpenSSL takes a certificate for self-signed whose subject and issuer have one name.
+    // OpenSSL treats a certificate as self-signed if its subject and issuer have the same name.
     let name = rcgen::DnType::CommonName;
     parameters.distinguished_name.push(name, "root");
     fs::write(
@@ -197,7 +197,7 @@ pub(crate) fn installed_python(peers: &Peers) -> TempDir {
     sources
 }
 
-/// The TypeScript SDK in `sdk/typescript`, and what is built of it in its `dist`.
+/// The TypeScript SDK in `sdk/typescript`, and its build in `dist`.
 pub(crate) fn built_typescript(peers: &Peers) -> TempDir {
     let sources = sources(peers, "typescript");
     let package = sources.path().join("sdk/typescript");
@@ -206,7 +206,7 @@ pub(crate) fn built_typescript(peers: &Peers) -> TempDir {
     sources
 }
 
-/// A copy of an SDK with what its tests take from the repository, so that building it leaves nothing there.
+/// A copy of an SDK with the files that its tests need from the repository, so that the build leaves nothing there.
 fn sources(peers: &Peers, language: &str) -> TempDir {
     let directory = peers.scratch();
     let copy = |name: &str| copy_directory(&root().join(name), &directory.path().join(name));

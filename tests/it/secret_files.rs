@@ -1,5 +1,5 @@
 //! Secrets in the files that the authority reads besides its policy: keys, certificates, the configuration, the
-//! environment. Nothing of them is in what a start says, and nothing of a credential is in what it keeps.
+//! environment. The output of a start contains nothing of them, and the stored data nothing of a credential.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ const CANARY: &str = "canary";
 const PASS_PHRASES: &str = "canary pass phrase, x\n[canary]\ncanary = \"x\"\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nY2FuYXJ5canary!!\n-----END PRIVATE KEY-----\n";
 
-/// What `command` says until it ends, which it does by itself.
+/// The output of `command`, which must end by itself.
 fn said(command: &mut Command) -> String {
     let output = command
         .env("RUST_LOG", "trace")
@@ -175,7 +175,7 @@ async fn no_credential_is_in_the_log_or_in_what_is_kept() {
         .roll_api_key(roll)
         .await;
     let successor = rolled.unwrap().into_inner().secret;
-    // One that is refused.
+    // A forged key, which is refused.
     let forged = format!("{key}x");
     let _ = Client::connect(&place.address, &forged)
         .await
@@ -184,7 +184,7 @@ async fn no_credential_is_in_the_log_or_in_what_is_kept() {
     let server_key = fs::read_to_string(place.path("server.key")).unwrap();
     assert!(authority.stop().success());
 
-    // The end of each that is no name: behind a version and a purpose, before the id of a key.
+    // The secret part of each: after a version and a purpose, before the id of a key.
     let part = |secret: &str| {
         let body = secret.trim().split('.').nth(2).unwrap_or(secret.trim());
         body[body.len() - 24..].to_owned()

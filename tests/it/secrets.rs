@@ -1,5 +1,5 @@
-//! What the authority says about its policy's files: never what is in a file that it has no business with, nor a
-//! secret that was pasted into one of its own.
+//! The authority's messages about its policy's files: they contain nothing of a file outside the policy, and no secret
+//! that was pasted into a file of the policy.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use tonic::{Status, service::interceptor::InterceptedService, transport::Channel
 
 use crate::support::{Authority, Bearer, Client, binary, copy_directory, root};
 
-/// What is pasted by mistake; the canary is in no answer.
+/// Texts that are pasted by mistake; the canary must be in no answer.
 const PASTED: [&str; 6] = [
     "tsk_production_canary0123456789",
     "tsr_canary0123456789",
@@ -33,7 +33,7 @@ const PASTED: [&str; 6] = [
 const CANARY: &str = "canary";
 const FILES: [&str; 4] = ["policy.csv", "model.conf", "catalogue.toml", "tests/dev.toml"];
 
-/// Gives a file's text with something pasted, and says how.
+/// Returns a file's text with a pasted secret, and the name of the way.
 type Way = fn(&str, &str) -> (&'static str, String);
 const WAYS: [Way; 5] = [
     |text, pasted| ("a line", format!("{text}\n{pasted}\n")),
@@ -52,7 +52,7 @@ struct World {
     log: Arc<Mutex<String>>,
     production: Policies,
     sandbox: Policies,
-    /// What must be nowhere.
+    /// Texts that must appear nowhere.
     secrets: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Everything that the authority says about the directory as it is now.
+    /// Everything that the authority reports about the directory in its current state.
     async fn look(&mut self, what: &str) -> (GetStatusResponse, GetStatusResponse) {
         let refused: Status = self.production.reload(ReloadRequest {}).await.unwrap_err();
         let planned = self.sandbox.plan(PlanRequest::default()).await.unwrap_err();
@@ -217,7 +217,7 @@ async fn nothing_outside_the_directory_and_no_secret_within_it_is_ever_said() {
     for name in FILES {
         let text = fs::read_to_string(world.policy(name)).unwrap();
         for pasted in PASTED {
-            // Each is pasted in another way; `content.rs` of the policy has all of them.
+            // Each is pasted in a different way; `content.rs` of the policy tests all ways.
             let (kind, wrong) = ways.next().unwrap()(&text, pasted);
             fs::write(world.policy(name), &wrong).unwrap();
             world.look(&format!("{kind} `{pasted}` in {name}")).await;

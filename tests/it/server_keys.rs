@@ -1,4 +1,4 @@
-//! A server key takes another's place, with the binary.
+//! A server key is replaced by another one, with the binary.
 
 use std::fs;
 
@@ -63,7 +63,7 @@ async fn a_server_key_is_replaced_while_the_authority_serves() {
     let issued = client.issue(viewer("user:ann")).await.unwrap();
     let before = status(&place)["current"]["id"].as_str().unwrap().to_owned();
 
-    // The key before is not named: nothing changes, and the status says so.
+    // The previous key is not named: nothing changes, and the status reports it.
     let new = new_key(&place, "second.key");
     place.edit("tessera.toml", "file = \"server.key\"", "file = \"second.key\"");
     authority.signal("HUP");
@@ -88,7 +88,7 @@ async fn a_server_key_is_replaced_while_the_authority_serves() {
     );
     let refreshed = client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
 
-    // A crash leaves a directory that starts, with the new key alone, too, and its witness.
+    // After a crash the directory starts, also with the new key alone, and so does its witness.
     authority.kill();
     place.edit("tessera.toml", "previous = [\"server.key\"]", "previous = []");
     assert!(place.path("second.key.witness").exists());
@@ -97,7 +97,7 @@ async fn a_server_key_is_replaced_while_the_authority_serves() {
     let client = Client::connect(&place.address, secret).await;
     assert!(client.introspect(&access(refreshed.tokens.as_ref())).await.active);
     client.refresh(&refresh(refreshed.tokens.as_ref())).await.unwrap();
-    // A file that is no key any more changes nothing.
+    // A file that no longer has a key changes nothing.
     fs::write(place.path("second.key"), "k4.local.short").unwrap();
     authority.signal("HUP");
     until(&place, "a refusal", |status| {
@@ -107,7 +107,7 @@ async fn a_server_key_is_replaced_while_the_authority_serves() {
     client.issue(viewer("user:ann")).await.unwrap();
 }
 
-/// As when the files were swapped while the authority was stopped.
+/// The same after the files were replaced while the authority was stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_seals_anew_and_knows_the_last_state_by_the_key_before() {
     let place = Place::new();
@@ -119,7 +119,7 @@ async fn a_start_seals_anew_and_knows_the_last_state_by_the_key_before() {
     let copy = place.path("copy");
     crate::support::copy_directory(&place.path("data"), &copy);
     assert!(start(&place).stop().success());
-    // The witness is beside the new key now; an older copy is noticed.
+    // The witness is beside the new key now; an older copy is detected.
     fs::remove_dir_all(place.path("data")).unwrap();
     crate::support::copy_directory(&copy, &place.path("data"));
     let refused = tessera()

@@ -1,5 +1,5 @@
-//! `tessera serve` as a service: what it tells the service manager, where it finds the server key, and what `tessera health`
-//! says of it.
+//! `tessera serve` as a service: its messages to the service manager, the location of the server key, and the output of
+//! `tessera health`.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
     support::{Authority, PATIENCE, stderr, stdout, tessera},
 };
 
-/// Where a service manager would listen.
+/// The socket of a service manager.
 struct Manager {
     directory: tempfile::TempDir,
     socket: UnixDatagram,
@@ -37,9 +37,9 @@ impl Manager {
         self.directory.path().join("notify")
     }
 
-    /// Waits for a state that begins so, past others.
+    /// Waits for a state with this beginning, and skips others.
     fn wait_for(&self, state: &str) {
-        // The watchdog's datagrams go on where the one that is waited for does not come.
+        // The watchdog's datagrams continue if the expected one does not arrive.
         let (mut buffer, deadline) = ([0; 4096], Instant::now() + PATIENCE);
         while Instant::now() < deadline {
             let length = self
@@ -68,7 +68,7 @@ fn a_service_manager_is_told_of_the_start_reloads_and_the_stop_and_that_it_lives
     authority.signal("HUP");
     manager.wait_for("RELOADING=1\nMONOTONIC_USEC=");
     manager.wait_for("READY=1\nSTATUS=serving");
-    // A reload that is refused ends, too: the authority goes on.
+    // A refused reload ends, too: the authority continues.
     place.edit("policies/policy.csv", "role:viewer", "role:viewr");
     authority.signal("HUP");
     manager.wait_for("RELOADING=1\nMONOTONIC_USEC=");
@@ -89,7 +89,7 @@ fn a_service_manager_that_cannot_be_told_keeps_nothing_from_being_served() {
     }
 }
 
-/// As systemd's credentials, and the secrets of containers: a file that can't be written beside.
+/// As with systemd's credentials, and the secrets of containers: a file in a directory that is not writable.
 #[test]
 fn the_server_key_is_read_where_the_environment_says_and_the_witness_is_where_the_configuration_says() {
     let place = Place::new();
@@ -105,7 +105,7 @@ fn the_server_key_is_read_where_the_environment_says_and_the_witness_is_where_th
     assert!(authority.stop().success());
     assert!(place.path("witness").exists());
     assert!(!place.path("server.key").exists() && !place.path("server.key.witness").exists());
-    // It is never made where the environment says.
+    // It is never created at the environment's path.
     let missing = secrets.path().join("missing.key");
     let refused = serve(&place.config(), &missing);
     assert_eq!(refused.status.code(), Some(2));
@@ -114,11 +114,11 @@ fn the_server_key_is_read_where_the_environment_says_and_the_witness_is_where_th
         "{}",
         stderr(&refused)
     );
-    // An empty variable is as if it were not set.
+    // An empty variable counts as not set.
     assert!(stderr(&serve(&place.config(), Path::new(""))).contains("is missing"));
     let checked = config_check(&place, &key);
     assert!(checked.status.success() && stdout(&checked).contains("TESSERA_SERVER_KEY_FILE"));
-    // In the data it would be restored with it.
+    // In the data directory it would be restored with the data.
     place.edit(
         "tessera.toml",
         "witness = \"witness\"",
@@ -225,7 +225,7 @@ fn health_that_cannot_be_told_is_neither() {
             "{address}"
         );
     }
-    // One that accepts and says nothing.
+    // A port that accepts and does not answer.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", silent.local_addr().unwrap());
     let mut command = tessera();
@@ -239,7 +239,7 @@ fn health_that_cannot_be_told_is_neither() {
         "{}",
         stderr(&output)
     );
-    // The variable, as a container sets it; one that is empty is as if it were not set.
+    // The variable, as a container sets it; an empty one counts as not set.
     let mut command = tessera();
     let output = command
         .arg("health")

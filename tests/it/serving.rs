@@ -1,4 +1,4 @@
-//! `tessera serve`, for those who run it: what it makes, what it refuses, and how it stops.
+//! `tessera serve`, for operators: what it creates, what it refuses, and how it stops.
 
 use std::{
     fs,
@@ -73,7 +73,7 @@ impl Place {
         json(&mut command)
     }
 
-    /// Runs `tessera serve` that must end by itself.
+    /// Runs a `tessera serve` that must end by itself.
     fn refused(&self) -> Output {
         let output = tessera()
             .args(["serve", "--config"])
@@ -84,7 +84,7 @@ impl Place {
         output
     }
 
-    /// Runs `tessera serve` until it says that it serves.
+    /// Runs `tessera serve` until it reports that it serves.
     fn serve(&self) -> Authority {
         self.serve_with("info", std::io::sink())
     }
@@ -96,7 +96,7 @@ impl Place {
         })
     }
 
-    /// The same with a command that is changed before.
+    /// The same with a modified command.
     pub(crate) fn serve_as(&self, change: impl FnOnce(&mut Command)) -> Authority {
         self.start(std::io::sink(), change)
     }
@@ -111,13 +111,13 @@ impl Place {
     }
 }
 
-/// A port that nobody listens on.
+/// A port on which nothing listens.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// Runs `tessera serve` with a configuration until it says that it serves.
+/// Runs `tessera serve` with a configuration until it reports that it serves.
 pub(crate) fn serve(config: &Path, address: &str) -> Authority {
     start(config, address, std::io::sink(), |_| {})
 }
@@ -179,7 +179,7 @@ async fn a_first_start_a_first_key_a_call_and_a_clean_stop() {
     assert!(authority.wait().success());
 }
 
-/// As a shell, a container or a secret's file has it.
+/// As a shell, a container or a secret's file provides it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_variable_is_as_if_it_were_not_set_and_a_key_may_end_with_a_line_feed() {
     let place = Place::new();
@@ -383,7 +383,7 @@ fn a_damaged_directory_is_refused_with_what_to_do() {
     let mut rows = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
     let mut bytes = Vec::new();
     rows.read_to_end(&mut bytes).unwrap();
-    // Somewhere within what was written, not in the unused rest.
+    // Within the written part, not in the unused rest.
     let at = bytes.iter().position(|&byte| byte != 0).unwrap();
     let middle = at + (bytes.iter().rposition(|&byte| byte != 0).unwrap() - at) / 2;
     rows.seek(SeekFrom::Start(middle as u64)).unwrap();
@@ -419,7 +419,7 @@ async fn a_copy_that_is_restored_ends_all_that_was_issued() {
 
     fs::remove_dir_all(place.path("data")).unwrap();
     fs::rename(place.path("copy"), place.path("data")).unwrap();
-    // Nobody said so, and the witness beside the server key did.
+    // No option says so, but the witness beside the server key does.
     let said = stderr(&place.refused());
     assert!(
         said.contains("is older than what was served last") && said.contains("tessera restore"),
@@ -458,7 +458,7 @@ fn a_witness_that_says_nothing_is_not_passed_over() {
     assert!(place.serve().stop().success());
 }
 
-/// A log on a disk that is full, and one that nobody reads: lines are lost, and nothing else.
+/// A log on a full disk, and one that is not read: lines are lost, and nothing else.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_be_written_ends_nothing() {
@@ -615,7 +615,7 @@ fn a_missing_or_foreign_server_key_is_refused() {
     fs::write(place.path("server.key"), "k4.local.short").unwrap();
     let said = stderr(&place.refused());
     assert!(said.contains("k4.local") && !said.contains("short"), "{said}");
-    // With the right one among the previous keys it opens.
+    // With the right key among the previous keys it opens.
     fs::copy(other.path("server.key"), place.path("server.key")).unwrap();
     fs::write(place.path("old.key"), key).unwrap();
     place.edit("tessera.toml", "previous = []", "previous = [\"old.key\"]");

@@ -1,4 +1,4 @@
-//! A disk that stands still: the authority tells, goes on when the disk does, and can be stopped all the same.
+//! A disk that does not respond: the authority reports it, continues when the disk does, and can still be stopped.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{
     support::{Authority, Client, access, tessera, viewer},
 };
 
-/// Builds the library that makes the disk stand still while `gate` exists.
+/// Builds the library that blocks the disk while `gate` exists.
 fn library(directory: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/standing_disk.c");
     let library = directory.join("standing_disk.so");
@@ -26,7 +26,7 @@ fn library(directory: &Path) -> PathBuf {
     library
 }
 
-/// Reads the log until it says `word`.
+/// Reads the log until it contains `word`.
 fn read_until(log: &mut impl BufRead, word: &str) {
     let mut said = String::new();
     while !said.contains(word) {

@@ -1,4 +1,4 @@
-//! Running the binary, and calling it.
+//! Running the binary, and calling the authority.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-/// How long anything may take before a test gives up on it.
+/// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The workspace's directory.
@@ -40,8 +40,8 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// The directory with the binary and the example services, built now so that none is an old one. In one go:
-/// what they share would be built twice otherwise.
+/// The directory with the binary and the example services, built now so that none is outdated. One build for all:
+/// shared dependencies would be built twice otherwise.
 pub fn binaries() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
@@ -49,8 +49,8 @@ pub fn binaries() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().unwrap().parent().unwrap().to_owned();
         let mut cargo = Command::new(env!("CARGO"));
-        // What cargo tells this test about its package is no business of another build: some build scripts
-        // look at it, and what depends on them would be built anew each time.
+        // Cargo's variables about this test's package must not reach the other build: some build scripts read them, and
+        // their dependents would be built again each time.
         for (name, _) in std::env::vars() {
             if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
                 .iter()
@@ -81,7 +81,7 @@ pub fn binaries() -> &'static Path {
 /// An example service, killed when it is dropped.
 pub struct Service {
     child: Child,
-    /// The variable that says where it is, with its value.
+    /// The variable with its address, and the value.
     pub place: (String, String),
 }
 
@@ -141,7 +141,7 @@ impl Authority {
         Self::dev(&["--data-dir", data.to_str().unwrap()])
     }
 
-    /// The same, or what it said instead of starting.
+    /// The same, or its output instead of a start.
     pub fn start_dev(arguments: &[&str]) -> Result<Self, String> {
         Self::start_dev_with(arguments, &[])
     }
@@ -173,7 +173,7 @@ impl Authority {
             let output = child.wait_with_output().unwrap();
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        // What it logs goes nowhere, but must not fill the pipe.
+        // Its log is discarded, but must not fill the pipe.
         let mut log = child.stderr.take().unwrap();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let ready: Value = serde_json::from_str(&line).unwrap();
@@ -185,7 +185,7 @@ impl Authority {
         })
     }
 
-    /// An authority that something else started.
+    /// An authority that another part started.
     pub fn adopt(child: Child, address: String) -> Self {
         Self {
             child,
@@ -242,11 +242,11 @@ impl Authority {
         assert!(sent.success());
     }
 
-    /// Stops it in its tracks: it keeps its connections, and answers nothing.
+    /// Pauses it: it keeps its connections, and answers nothing.
     pub fn pause(&self) {
         self.signal("STOP");
         let deadline = Instant::now() + PATIENCE;
-        // The signal is sent, and each thread stops when it meets it.
+        // The signal is sent, and each thread stops when it receives it.
         while !self.is_paused() {
             assert!(Instant::now() < deadline, "it does not pause");
             std::thread::yield_now();
@@ -292,7 +292,7 @@ impl Drop for Authority {
     }
 }
 
-/// The binary, with nothing of this test's environment.
+/// The binary, without this test's environment.
 pub fn tessera() -> Command {
     let mut command = Command::new(binary());
     for variable in [

@@ -1,8 +1,8 @@
-//! The README's tour, run as it stands there, so that it can't rot.
+//! The README's tour, run unchanged, so that it stays correct.
 //!
-//! Every line of its `sh` blocks under "A tour" is run in one shell. A line that begins with `#>` says
-//! what the command above it must have printed. The example services that the tour calls are started as
-//! their `console` block says, on free ports.
+//! Every line of its `sh` blocks under "A tour" is run in one shell. A line that begins with `#>` is the expected
+//! output of the command above it. The example services of the tour are started according to their `console` block, on
+//! free ports.
 
 use std::{fs, path::Path, process::Command};
 
@@ -15,7 +15,7 @@ fn tour() -> String {
     tour.split("\n## ").next().unwrap().to_owned()
 }
 
-/// The commands of a page, each with what it must print.
+/// The commands of a page, each with its expected output.
 pub(crate) fn steps(page: &str) -> Vec<(String, Vec<String>)> {
     let mut steps: Vec<(String, Vec<String>)> = Vec::new();
     for block in page.split("```sh\n").skip(1) {
@@ -37,7 +37,7 @@ pub(crate) fn steps(page: &str) -> Vec<(String, Vec<String>)> {
     steps
 }
 
-/// Runs all in one shell, and compares.
+/// Runs all commands in one shell, and compares.
 fn run(steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
     run_in(root(), steps, variables);
 }
@@ -50,7 +50,7 @@ pub(crate) fn run_in(
 ) -> String {
     let mut script = String::new();
     for (number, (command, _)) in steps.iter().enumerate() {
-        // A refusal is part of it: it must print what is said, and not end the rest.
+        // A refusal is part of the tour: it must print the expected text, and not end the rest.
         script += &format!("echo '@@@ {number}'\n{command} 2>&1 || true\n");
     }
     let path = format!(

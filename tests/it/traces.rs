@@ -27,7 +27,7 @@ use crate::{
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// A collector that hands on what it is sent, with the headers.
+/// A collector that passes on what it receives, with the headers.
 struct Collector(mpsc::UnboundedSender<Export>);
 
 type Export = (MetadataMap, ExportTraceServiceRequest);
@@ -302,7 +302,7 @@ async fn a_client_goes_on_with_its_trace_as_often_as_the_rate_allows_and_lines_s
         let call = client.tokens().issue(with_trace(viewer("user:ann"))).await;
         call.unwrap();
     }
-    // Five at once, and perhaps one more where ten calls take a second.
+    // Five at once, and possibly one more if ten calls take a second.
     let own = received.span("a trace of its own", |span| {
         span.name == ISSUE && hex(&span.trace_id) != TRACE
     });
@@ -375,13 +375,13 @@ async fn what_waits_is_sent_before_the_end() {
 
 #[tokio::test]
 async fn a_collector_that_hangs_holds_nothing_up() {
-    // It takes connections, and says nothing.
+    // It accepts connections, and does not answer.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
         ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-        // So it is not this that ends the waiting.
+        // This timeout must not be what ends the wait.
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
     ];
     let authority = Authority::start_dev_with(&[], &variables).unwrap();

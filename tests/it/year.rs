@@ -1,6 +1,6 @@
-//! What an installation goes through in years, within minutes: its signing keys, its server key, its API keys and its policy
-//! change, backups are made and one is restored, a sink of the audit trail hangs, a verifier freezes; and all the while its
-//! clients call. No good token is refused, no revoked one is accepted, and the audit trail has each change with who made it.
+//! Years of an installation within minutes: its signing keys, its server key, its API keys and its policy change,
+//! backups are made and one is restored, a sink of the audit trail hangs, a verifier freezes. All the time its clients
+//! call. No valid token is refused, no revoked one is accepted, and the audit trail has each change with its actor.
 
 use std::{
     env, fs,
@@ -25,16 +25,16 @@ use crate::{
 };
 
 const WORKERS: usize = 4;
-/// As often a key and its successors can be rolled in an hour, with the first of them to spare.
+/// The maximum number of rolls of a key and its successors in an hour, minus one.
 const ROLLS: usize = 4;
 
-/// What all look at.
+/// The state that all tasks share.
 struct Year {
     site: Site,
     address: String,
     admin: String,
     videos: String,
-    /// The load's key now.
+    /// The current key of the load.
     key: RwLock<String>,
     is_over: AtomicBool,
     /// How often the verifier has been frozen or thawed: odd while it is frozen.
@@ -73,7 +73,7 @@ impl Year {
         json(&mut self.tessera(arguments))
     }
 
-    /// What the verifier says of a token: a status of HTTP; none where it was frozen meanwhile.
+    /// The verifier's HTTP status for a token; `None` if it was frozen meanwhile.
     async fn verified(&self, token: &str) -> Option<u16> {
         let before = self.freezes.load(Ordering::SeqCst);
         let (address, token) = (self.videos.clone(), token.to_owned());
@@ -86,7 +86,7 @@ impl Year {
         (before == self.freezes.load(Ordering::SeqCst)).then_some(status?)
     }
 
-    /// Begins sessions, refreshes and ends them, and asks both the verifier and the authority each time.
+    /// Begins, refreshes and ends sessions, and checks each token at both the verifier and the authority.
     async fn work(self: Arc<Self>) {
         while !self.is_over.load(Ordering::SeqCst) {
             let client = self.client().await;
@@ -115,7 +115,7 @@ impl Year {
 
     async fn is_good(&self, client: &Client, token: &str) {
         let status = self.verified(token).await;
-        // It says 503 for a moment after it was frozen for longer than its bound.
+        // It answers 503 for a moment after it was frozen for longer than its bound.
         let is_accepted = matches!(status, None | Some(200)) || (status == Some(503) && self.was_frozen());
         assert!(is_accepted, "a verifier refuses a good token: {status:?}");
         assert!(
@@ -128,7 +128,7 @@ impl Year {
         self.freezes.load(Ordering::SeqCst) > 0
     }
 
-    /// Each kind of change once.
+    /// Makes each kind of change once.
     async fn round(&self, number: usize, authority: &Authority, videos: &Service) {
         self.rotate_signing_key().await;
         self.replace_server_key(number, authority).await;
@@ -203,7 +203,7 @@ impl Year {
         *self.key.write().unwrap() = rolled["secret"].as_str().unwrap().to_owned();
     }
 
-    /// While the verifier is frozen a session ends. Once it is thawed it never accepts its token.
+    /// A session ends while the verifier is frozen. After the thaw it must never accept its token.
     async fn freeze(&self, videos: &Service) {
         let client = self.client().await;
         let issued = client.issue(viewer("user:bob")).await.unwrap();
@@ -230,14 +230,14 @@ impl Year {
         self.freezes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The trail is whole, each change is in it with its actor, and the sink that took them has all of it.
+    /// The trail is complete, each change is in it with its actor, and the sink that received it has all of it.
     fn check_trail(&self, rounds: usize) {
         let verified = self.json(&["audit", "verify"]);
         assert_eq!(verified["records"], verified["last_position"]);
         let changes = [
             ("signing_key_created", rounds),
             ("api_key_rolled", rounds.min(ROLLS)),
-            // One at the start is the operator's.
+            // One change at the start is the operator's.
             ("policy_applied", rounds + 1),
             ("backed_up", rounds),
             ("revoked", rounds),
@@ -247,7 +247,7 @@ impl Year {
             let records = found["records"].as_array().unwrap();
             let by_client = records.iter().filter(|record| {
                 let actor = &record["actor"];
-                // The watcher of the policy directory may be there before the command.
+                // The watcher of the policy directory may act before the command.
                 let is_watchers = action == "policy_applied" && actor["operator"] == true;
                 is_watchers || (actor["client"].is_string() && actor["address"] == "127.0.0.1")
             });
@@ -281,7 +281,7 @@ fn position_of(line: &str) -> u64 {
     record["position"].as_u64().unwrap()
 }
 
-/// The status of a request with a token; none where there was no answer.
+/// The status of a request with a token; `None` if there was no answer.
 fn status_of(address: &str, token: &str) -> Option<u16> {
     get(address, "/videos", token)
 }
@@ -301,7 +301,7 @@ fn get(address: &str, path: &str, token: &str) -> Option<u16> {
     line.split(' ').nth(1)?.parse().ok()
 }
 
-/// A receiver that takes connections and never answers.
+/// A receiver that accepts connections and never answers.
 fn hung_receiver() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -367,7 +367,7 @@ async fn run(rounds: impl Fn(usize, Instant) -> bool) {
     let issued = year.client().await.issue(viewer("user:ann")).await.unwrap();
     drop(videos);
     assert!(authority.stop().success());
-    // The last backup elsewhere: what was given since, and before, is worth nothing there.
+    // The last backup, restored: tokens from after it, and from before, are not valid there.
     year.site.restore(&format!("backup-{}", done - 1), &["--yes"]);
     let restored = year.site.serve();
     let client = year.client().await;

@@ -1,4 +1,4 @@
-//! Between crates: who may depend on whom, and who alone may name a library.
+//! Dependencies between crates: which crate may use which, and which crates may use a library.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::tree;
 use crate::support::root;
 
-/// Which crates of ours a crate is built from, tests aside. Data flows one way: a crate is below those that name it.
+/// The crates of this workspace that a crate is built from, without tests. Data flows one way: a crate is below those
+/// that name it.
 const MAY_USE: [(&str, &[&str]); 17] = [
     ("core", &[]),
     ("proto", &[]),
@@ -22,7 +23,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("store-conformance", &["core", "store"]),
     ("backup", &["core", "token", "store"]),
     ("authority", &["core", "token", "policy", "store", "backup"]),
-    // It serves an authority, and knows neither which store that has nor where its files are.
+    // It serves an authority, and does not know its store or the location of its files.
     (
         "server",
         &["core", "token", "policy", "store", "authority", "proto"],
@@ -74,7 +75,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("bench", &["client", "proto"]),
 ];
 
-/// Who alone may name a library.
+/// The only crates that may use a library.
 const ONLY: [(&str, &[&str]); 15] = [
     ("sled", &["store-sled"]),
     ("tokio-postgres", &["store-postgres"]),
@@ -97,7 +98,7 @@ const ONLY: [(&str, &[&str]); 15] = [
     ("axum", &["server", "examples"]),
 ];
 
-/// For each package, what it is built from (not what tests it).
+/// For each package, what it is built from (without tests).
 type Packages = BTreeMap<String, BTreeSet<String>>;
 
 fn packages() -> Packages {
@@ -122,7 +123,7 @@ fn packages() -> Packages {
     packages
 }
 
-/// Ours without what all of them begin with; a library's name begins with `lib:`.
+/// Names of this workspace's crates without their common prefix; a library's name begins with `lib:`.
 fn short(name: &str) -> String {
     match name.strip_prefix("tessera-") {
         Some(name) => name.to_owned(),
@@ -212,7 +213,7 @@ fn only_the_clock_looks_at_the_clock() {
     }
 }
 
-/// A status whose details another part of the server reads again would be a second form of a failure.
+/// If another part of the server read the details of a status again, they would be a second form of a failure.
 #[test]
 fn only_grpc_makes_a_status_of_a_failure() {
     let crates = tree::crates();

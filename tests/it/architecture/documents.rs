@@ -1,4 +1,4 @@
-//! Documents lead to files that exist.
+//! Links of documents lead to files that exist.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::root;
 
-/// The documents for people, those of `docs` among them.
+/// The documents for people, including those of `docs`.
 fn documents() -> Vec<PathBuf> {
     let mut documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
         .map(|name| root().join(name))
@@ -19,7 +19,7 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
-/// What a document links to in the repository.
+/// The links of a document within the repository.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let links = text
         .match_indices("](")
@@ -28,7 +28,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     files.filter(|file| !file.is_empty() && !file.contains("://"))
 }
 
-/// The links of a document that lead nowhere.
+/// The dead links of a document.
 fn dead<'a>(document: &Path, text: &'a str) -> Vec<&'a str> {
     let directory = document.parent().unwrap();
     links(text)
@@ -51,7 +51,7 @@ fn a_link_that_leads_nowhere_is_seen() {
     assert_eq!(dead(&root().join("a.md"), text), ["docs/gone.md"]);
 }
 
-/// Each threat has a defence, and names a test that is there.
+/// Each threat has a defence, and names an existing test.
 #[test]
 fn each_threat_names_a_test() {
     let text = fs::read_to_string(root().join("SECURITY.md")).unwrap();

@@ -1,4 +1,4 @@
-//! A new kind of event is followed by the compiler: no match on events has an arm for all that is left.
+//! The compiler finds every place that must handle a new kind of event: no match on events has a catch-all arm.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use syn::{
 
 use super::tree::{self, Source};
 
-/// The types whose every kind is decided on by name.
+/// The types whose kinds must all be matched by name.
 const EVENTS: [&str; 4] = ["EventBody", "EventKind", "EventTarget", "AuditAction"];
 
 /// Finds the matches that have such an arm.
@@ -68,7 +68,7 @@ fn names_event(arm: &Arm, is_self_event: bool) -> bool {
     names.0
 }
 
-/// Whether a pattern takes whatever is left.
+/// Whether a pattern matches everything else.
 fn takes_all(pattern: &Pat) -> bool {
     match pattern {
         Pat::Wild(_) => true,

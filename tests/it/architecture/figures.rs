@@ -1,4 +1,4 @@
-//! What is counted of the tree, for comparing one state of it with another: see `CONTRIBUTING.md` for the command.
+//! Counts of the source tree, for comparing one state of it with another: see `CONTRIBUTING.md` for the command.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -79,7 +79,7 @@ fn clones_per_thousand(of: &Crate) -> f64 {
     1000.0 * clones / lines
 }
 
-/// The methods of traits of the port that a backend of the store implements, those with a default included.
+/// The methods of the store's traits that a backend implements, including those with a default.
 fn methods(crates: &[Crate], names: &[&str]) -> usize {
     let files = crates
         .iter()
@@ -97,20 +97,20 @@ fn methods(crates: &[Crate], names: &[&str]) -> usize {
 /// A file of a crate.
 type Place = (String, Module);
 
-/// Where a call leads.
+/// The files that calls lead through.
 struct Walk {
     files: BTreeSet<Place>,
     /// Calls from one file to another.
     moves: usize,
 }
 
-/// A call: the type that it names before the function, and the function.
+/// A call: the type that is named before the function, and the function.
 type Call = (Option<String>, String);
 
-/// The functions of a file: the type that has it, its name, and what it calls.
+/// The functions of a file: the type that has it, its name, and its calls.
 type Functions = BTreeMap<Call, BTreeSet<Call>>;
 
-/// What a Refresh runs in.
+/// The crates that a Refresh runs in.
 const CRATES: [&str; 7] = [
     "core",
     "token",
@@ -121,7 +121,7 @@ const CRATES: [&str; 7] = [
     "server",
 ];
 
-/// Methods of the standard library: whose they are, a name alone does not tell.
+/// Methods of the standard library: their name alone does not identify the type.
 const STANDARD: [&str; 24] = [
     "get",
     "insert",
@@ -149,11 +149,11 @@ const STANDARD: [&str; 24] = [
     "into_inner",
 ];
 
-/// The files that a Refresh leads through, from the service to the port of the store.
+/// The files that a Refresh leads through, from the service to the store's interface.
 ///
 /// A call is followed by its name: to the type that it names, to the file itself, to the files that it imports, or
-/// else to the only file that has a method of this name. What is called through a trait is not found: the figure is
-/// for comparing, and proves nothing.
+/// otherwise to the only file that has a method of this name. Calls through a trait are not found: the figure is for
+/// comparing, and proves nothing.
 fn refresh(crates: &[Crate]) -> Walk {
     let mut functions: BTreeMap<Place, Functions> = BTreeMap::new();
     for of in crates.iter().filter(|of| CRATES.contains(&of.name.as_str())) {
@@ -217,7 +217,7 @@ fn refresh(crates: &[Crate]) -> Walk {
 #[derive(Default)]
 struct Calls {
     functions: Functions,
-    /// The type whose methods are looked at.
+    /// The current type whose methods are visited.
     of: Option<String>,
     within: Vec<Call>,
 }
@@ -276,7 +276,7 @@ impl<'ast> Visit<'ast> for Calls {
                 .map(|part| part.ident.to_string());
             let of = match before {
                 Some(before) if before == "Self" => self.of.clone(),
-                // A module, or nothing, is before a function.
+                // The name before a function is a module, or there is none.
                 before => before.filter(|name| name.starts_with(char::is_uppercase)),
             };
             self.note(of, &last.ident);

@@ -1,7 +1,7 @@
-//! Who imports whom within a crate: a graph of files, made of `use` and of paths.
+//! Imports within a crate: a graph of files, made from `use` and from paths.
 //!
-//! An import of a name leads to the file that defines it, through the modules that only pass it on with `pub use`:
-//! passing a name on needs nothing of what is behind it.
+//! An import of a name leads to the file that defines it, through the modules that only re-export it with `pub use`: a
+//! re-export does not depend on what is behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,17 +18,17 @@ pub type Module = Vec<String>;
 /// For each file, those that it imports.
 pub type Graph = BTreeMap<Module, BTreeSet<Module>>;
 
-/// What the names of all our crates begin with.
+/// The common prefix of this workspace's crates.
 const OURS: &str = "tessera_";
 
-/// One import: a path, absolute within the crate, and how it is called here.
+/// One import: a path, absolute within the crate, and its local name.
 struct Import {
     path: Vec<String>,
     alias: String,
     is_passed_on: bool,
 }
 
-/// What a file says of names.
+/// The names in a file.
 struct Names {
     imports: Vec<Import>,
     /// Paths in its code, as they are written.
@@ -44,7 +44,7 @@ pub fn graph(of: &Crate) -> Graph {
     for (module, said) in &names {
         let mut targets = BTreeSet::new();
         for import in said.imports.iter().filter(|import| !import.is_passed_on) {
-            // A module that is imported is used by the paths that begin with it.
+            // An imported module is used by the paths that begin with it.
             if names.contains_key(&import.path) {
                 continue;
             }
@@ -61,7 +61,7 @@ pub fn graph(of: &Crate) -> Graph {
     graph
 }
 
-/// The circles of a graph: sets of files each of which leads to each other.
+/// The cycles of a graph: sets of files each of which leads to each other.
 pub fn circles(graph: &Graph) -> Vec<Vec<Module>> {
     let reaches = |from: &Module| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
@@ -87,7 +87,7 @@ pub fn circles(graph: &Graph) -> Vec<Vec<Module>> {
     circles.into_iter().collect()
 }
 
-/// The imports of what a module above has: from `log/watch.rs` of what `log.rs` or `lib.rs` defines.
+/// The imports from a parent module: from `log/watch.rs` of what `log.rs` or `lib.rs` defines.
 pub fn back_up(graph: &Graph) -> Vec<(Module, Module)> {
     let mut found = Vec::new();
     for (module, targets) in graph {
@@ -104,7 +104,7 @@ fn names_of(of: &Crate) -> BTreeMap<Module, Names> {
     names.collect()
 }
 
-/// For each file of all crates, those that it imports, those of other crates among them.
+/// For each file of all crates, the files that it imports, including those of other crates.
 pub fn between(crates: &[Crate]) -> BTreeMap<(String, Module), BTreeSet<(String, Module)>> {
     let names: BTreeMap<&str, _> = crates.iter().map(|of| (of.name.as_str(), names_of(of))).collect();
     let mut all = BTreeMap::new();
@@ -142,7 +142,7 @@ fn names(file: &Source) -> Names {
     said
 }
 
-/// The name that an item defines. A module that is declared is a file of its own.
+/// The name that an item defines. A declared module is a separate file.
 fn defined(item: &Item) -> Option<String> {
     let name = match item {
         Item::Const(item) => &item.ident,
@@ -207,14 +207,14 @@ fn flatten(
     }
 }
 
-/// A path that begins with `crate`, `self` or `super`, from the crate's root; none for another's.
+/// A path that begins with `crate`, `self` or `super`, from the crate's root; `None` for another's.
 fn from_root(module: &Module, path: Vec<String>) -> Option<Vec<String>> {
     let mut rest = path.as_slice();
     let mut absolute = match rest.first()?.as_str() {
         "crate" => Vec::new(),
         "self" | "super" => module.clone(),
         other if other.starts_with(OURS) => return Some(path),
-        // A child, or a library: which it is, the files tell.
+        // A child or a library: the files show which.
         _ => {
             let mut relative = module.clone();
             relative.extend(path);
@@ -232,7 +232,7 @@ fn from_root(module: &Module, path: Vec<String>) -> Option<Vec<String>> {
     Some(absolute)
 }
 
-/// What a path in code means, from the crate's root.
+/// The meaning of a path in code, from the crate's root.
 fn absolute(
     names: &BTreeMap<Module, Names>,
     module: &Module,
@@ -257,7 +257,7 @@ fn absolute(
     })
 }
 
-/// The file that defines what a path from the root names.
+/// The file that defines the name of a path from the root.
 fn definition(names: &BTreeMap<Module, Names>, path: &[String], depth: usize) -> Option<Module> {
     if depth > 8 {
         return None;
@@ -281,7 +281,7 @@ fn definition(names: &BTreeMap<Module, Names>, path: &[String], depth: usize) ->
             return Some(found);
         }
     }
-    // A variant, a method, or a name of another crate: nothing of this one.
+    // A variant, a method, or a name of another crate: nothing in this crate.
     None
 }
 
@@ -301,6 +301,6 @@ impl<'ast> Visit<'ast> for Paths<'_> {
         flatten(&used.tree, Vec::new(), used, self.1, self.2);
     }
 
-    /// `pub(in …)`: who may see an item is nothing that it needs.
+    /// `pub(in …)`: an item does not depend on its visibility.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 }

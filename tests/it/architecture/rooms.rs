@@ -1,4 +1,4 @@
-//! Within a crate: who may use whom, and no circles.
+//! Dependencies between the modules of a crate, without cycles.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use super::{
     tree::{self, Crate, Source},
 };
 
-/// For each noun of a crate (a folder, or a file beside `lib.rs`), those that it may use.
+/// For each noun of a crate (a directory, or a file beside `lib.rs`), the nouns that it may use.
 struct Rooms {
     of: &'static str,
     may_use: &'static [(&'static str, &'static [&'static str])],
-    /// Imports that the table forbids, and that are there all the same: the file, the noun, and why.
+    /// Imports that the table forbids but that exist: the file, the noun, and why.
     except: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -126,8 +126,8 @@ const SERVER: Rooms = Rooms {
     ],
 };
 
-/// Circles that are there: the crate, what the paths of all files of the circle begin with, and why. A circle that is
-/// broken up leaves this list, and no new one enters it.
+/// Existing cycles: the crate, the common beginning of all files' paths in the cycle, and why. A cycle that is removed
+/// leaves this list, and no new one enters it.
 const CIRCLES: [(&str, &[&str], &str); 17] = [
     (
         "authority",
@@ -200,7 +200,7 @@ const CIRCLES: [(&str, &[&str], &str); 17] = [
     ),
 ];
 
-/// The imports that a table forbids, and the exceptions that nothing needs.
+/// The imports that a table forbids, and the exceptions that are not needed.
 fn forbidden(rooms: &Rooms, graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
     let mut unused: Vec<_> = rooms.except.iter().collect();
@@ -226,7 +226,7 @@ fn forbidden(rooms: &Rooms, graph: &Graph) -> Vec<String> {
     found
 }
 
-/// The circles that are not in the list, and the entries of the list that are none.
+/// The cycles that are not in the list, and the entries of the list that are not cycles.
 fn unknown_circles(crates: &[(String, Vec<Vec<Module>>)], known: &[(&str, &[&str], &str)]) -> Vec<String> {
     let mut unused: Vec<_> = known.iter().collect();
     let mut found = Vec::new();
@@ -275,7 +275,7 @@ fn nouns_of_a_crate_depend_one_way() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// The tables themselves have no way back.
+/// The tables themselves have no cycle.
 #[test]
 fn the_tables_of_nouns_have_no_circle() {
     for rooms in [&AUTHORITY, &SERVER] {
@@ -312,7 +312,7 @@ fn made(files: &[(&str, &str)]) -> Crate {
 fn a_circle_is_seen_whichever_way_its_files_import_each_other() {
     let circles = |files: &[(&str, &str)]| imports::circles(&imports::graph(&made(files)));
     let root = ("lib.rs", "mod a; mod b; mod c; pub use b::B;");
-    // By `use`, by a path in code, and by a name that another module passes on.
+    // By `use`, by a path in code, and by a name that another module re-exports.
     let files = [
         root,
         ("a.rs", "use crate::B; pub struct A(B);"),
@@ -326,13 +326,13 @@ fn a_circle_is_seen_whichever_way_its_files_import_each_other() {
     let mut without = files;
     without[3].1 = "pub fn f() {}";
     assert!(circles(&without).is_empty());
-    // A child and its parent; passing a name on is not using it.
+    // A child and its parent; a re-export is not a use.
     let parent = [
         ("a.rs", "mod x; pub use x::X; pub struct A;"),
         ("a/x.rs", "use super::A; pub struct X(A);"),
     ];
     assert!(circles(&parent).is_empty());
-    // Who may see an item is nothing that it needs.
+    // An item does not depend on its visibility.
     let parent = [
         ("a.rs", "mod x; use x::X; pub struct A(X);"),
         ("a/x.rs", "pub(in crate::a) struct X;"),

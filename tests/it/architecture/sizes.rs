@@ -1,4 +1,4 @@
-//! Files of 500 lines, functions of 60, a name that says what a file is about, and one document at its head.
+//! Files have at most 500 lines, functions 60, a name that describes the content, and one doc comment at the head.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub struct Function {
     pub lines: usize,
 }
 
-/// The functions of a file, those of its types among them.
+/// The functions of a file, including methods.
 pub fn functions(of: &Source) -> Vec<Function> {
     struct Found(Vec<Function>);
     impl Found {
@@ -70,7 +70,7 @@ pub fn functions(of: &Source) -> Vec<Function> {
     found.0
 }
 
-/// What is too long: files, and functions by their file.
+/// Files and functions that are too long, by their file.
 fn too_long(files: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
@@ -90,7 +90,7 @@ fn too_long(files: &[Source]) -> Vec<String> {
     found
 }
 
-/// Files without a document at their head, or with a second one where they are declared.
+/// Files without a doc comment at their head, or with a second one where they are declared.
 fn undocumented(files: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
@@ -129,7 +129,7 @@ fn document(attribute: &Attribute) -> Option<String> {
     }
 }
 
-/// Names that say nothing.
+/// Names without meaning.
 fn vague(files: &[Source]) -> Vec<String> {
     let vague = [
         "common", "helper", "helpers", "manager", "misc", "types", "util", "utils",

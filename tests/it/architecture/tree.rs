@@ -1,4 +1,4 @@
-//! The sources of the workspace, parsed: what runs, without its tests.
+//! The sources of the workspace, parsed, without tests.
 
 use std::{
     fs,
@@ -12,28 +12,28 @@ use crate::support::root;
 
 /// A crate with its files.
 pub struct Crate {
-    /// The folder's name, such as `store-sled`.
+    /// The directory's name, such as `store-sled`.
     pub name: String,
     pub files: Vec<Source>,
 }
 
-/// A file of what runs.
+/// A source file, without tests.
 pub struct Source {
-    /// From the workspace's directory.
+    /// Its path from the workspace's directory.
     pub path: PathBuf,
-    /// Where it is in its crate: `[]` for `lib.rs`, `["log", "watch"]` for `log/watch.rs`.
+    /// Its module in its crate: `[]` for `lib.rs`, `["log", "watch"]` for `log/watch.rs`.
     pub module: Vec<String>,
     pub text: String,
-    /// Without what only tests have.
+    /// The items, without those of tests only.
     pub items: Vec<Item>,
-    /// What stands before the items.
+    /// The attributes before the items.
     pub attributes: Vec<Attribute>,
-    /// The lines that only tests have.
+    /// The lines of tests.
     pub test_lines: Vec<RangeInclusive<usize>>,
 }
 
 impl Source {
-    /// A file that a test makes up, at a path within its crate.
+    /// A file made by a test, at a path within its crate.
     pub fn of_text(path: &Path, text: &str) -> Self {
         parse(path, text.to_owned(), module_of(path)).0
     }
@@ -47,7 +47,7 @@ impl Source {
     }
 }
 
-/// Every crate of the workspace, the root and the examples among them.
+/// Every crate of the workspace, including the root and the examples.
 pub fn crates() -> Vec<Crate> {
     let mut found = vec![read("proto", "proto"), read("examples", "examples/src")];
     let mut names: Vec<_> = fs::read_dir(root().join("crates"))
@@ -62,7 +62,7 @@ pub fn crates() -> Vec<Crate> {
     found
 }
 
-/// Every file of what runs.
+/// Every source file.
 pub fn sources() -> Vec<Source> {
     let all: Vec<_> = crates().into_iter().flat_map(|found| found.files).collect();
     assert!(all.len() > 200, "only {} files", all.len());
@@ -75,7 +75,7 @@ fn read(name: &str, sources: &str) -> Crate {
     rust_files(&directory, &mut paths);
     paths.sort();
     let mut files = Vec::new();
-    // Modules that only tests have, known once the file that declares them is read: roots come first.
+    // Modules of tests only, known once the declaring file is read: roots come first.
     let mut test_modules: Vec<Vec<String>> = Vec::new();
     paths.sort_by_key(|path| path.components().count());
     for path in paths {
@@ -119,7 +119,7 @@ fn module_of(path: &Path) -> Vec<String> {
 
 /// A file, and the modules that it declares for tests.
 fn parse(path: &Path, text: String, module: Vec<String>) -> (Source, Vec<Vec<String>>) {
-    // To its end: what stands after a test is looked at as well.
+    // To its end: code after a test is checked as well.
     let file: File = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (mut items, mut test_lines, mut test_modules) = (Vec::new(), Vec::new(), Vec::new());
     for item in file.items {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::tree;
 use crate::support::root;
 
-/// What to say instead, and the forms of what was said.
+/// The standard term, and the forms of the replaced word.
 const WORDS: [(&str, &[&str]); 16] = [
     (
         "session, or refresh family for the chain of refresh tokens",
@@ -39,7 +39,8 @@ const WORDS: [(&str, &[&str]); 16] = [
     ("follow, or reload", &["obey", "obeys", "obeyed"]),
 ];
 
-/// Where a word means something else, or waits to be replaced: the word, what the path begins with, and why.
+/// Exceptions, in which a word has another meaning or waits to be replaced: the word, the beginning of the path, and
+/// why.
 const EXCEPT: [(&str, &str, &str); 13] = [
     ("family", "crates/core/src/family.rs", "the refresh family itself"),
     (
@@ -92,7 +93,7 @@ const EXCEPT: [(&str, &str, &str); 13] = [
     ),
 ];
 
-/// A line of a text, and the words that it must not have.
+/// The forbidden words in the lines of a text.
 fn found_in(path: &Path, lines: impl Iterator<Item = (usize, String)>) -> Vec<String> {
     let mut found = Vec::new();
     for (number, line) in lines {
@@ -131,7 +132,7 @@ fn parts(line: &str) -> Vec<String> {
     parts
 }
 
-/// What people read beside the sources.
+/// The documents for people beside the sources.
 fn documents() -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for name in [

@@ -1,4 +1,4 @@
-//! A checking service says of a visitor that the age is right, and nothing else.
+//! A checking service asserts that a visitor is old enough, and nothing else.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use tessera_proto::v1::IssueRequest;
 use super::{Case, ask, ask_as, refusal, seconds, texts, tokens};
 use crate::offline::Verifier;
 
-/// Made up for one visit.
+/// A random name for one visit.
 const VISITOR: &str = "visitor:7f3a9c";
 const VERIFIED: &str = "role:age-verified";
 
-/// All that a token says without a label.
+/// All claims of a token without a label.
 const CLAIMS: &str = "aud client_id exp gen iat iss jti nbf pol realm rev roles scope sid sub";
 
 /// A proof of age: one token, for as long as it takes to pay.
@@ -65,7 +65,7 @@ async fn the_check_can_say_nothing_else() {
     );
     let managing = ask_as(VERIFIED, VISITOR, &["shop:manage"]);
     assert_eq!(refusal(&check, managing).await, "SCOPE_DENIED");
-    // Said of nobody in particular, or said of itself, it is worth nothing.
+    // Without a specific visitor, or asserted by the visitor itself, it has no value.
     assert_eq!(
         refusal(&check, ask(VISITOR, &["shop/restricted:buy"])).await,
         "SCOPE_DENIED"
@@ -78,14 +78,14 @@ async fn the_check_can_say_nothing_else() {
 async fn it_speaks_for_visitors_and_for_no_user() {
     let case = Case::start("age-check").await;
     let check = case.service("age-check").await;
-    // Bob runs the shop by policy: a token for him could manage it, whoever asks for it.
+    // Bob runs the shop by policy: a token for him could manage it, so no client may request one.
     for user in ["user:bob", "user:ann", "client:dev", "visitor"] {
         let asked = ask_as(VERIFIED, user, &["shop/restricted:buy"]);
         assert_eq!(refusal(&check, asked).await, "CALL_NOT_ALLOWED", "{user}");
     }
     let shop = case.service("shop").await;
     assert_eq!(tokens(&shop, ask("user:bob", &[])).await.scopes, ["shop:manage"]);
-    // And nobody else speaks for visitors, the administrator included.
+    // No other client speaks for visitors, not even the administrator.
     for other in [&shop, &case.admin] {
         assert_eq!(refusal(other, proof()).await, "CALL_NOT_ALLOWED");
     }

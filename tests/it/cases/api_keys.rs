@@ -1,4 +1,4 @@
-//! An API key for disposable tokens, in two realms that have nothing in common.
+//! An API key for disposable tokens, in two realms that share nothing.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +96,7 @@ async fn no_key_no_right_and_no_other_client_gets_anything() {
         refused(newcomer.refresh(&mine.refresh_token).await),
         "CLIENT_MISMATCH"
     );
-    // None of it cost the owner anything.
+    // None of it affected the owner's session.
     assert_eq!(reports.refresh(&mine.refresh_token).await.unwrap().generation, 2);
 }
 
@@ -132,7 +132,7 @@ async fn a_key_of_the_sandbox_is_none_of_production() {
         .await;
     let asked = pretended.issue(IssueRequest::default()).await;
     assert_eq!(refused(asked), "CLIENT_AUTH_FAILED");
-    // Nor does an administrator of one realm make keys of the other.
+    // An administrator of one realm can't make keys of the other.
     let across = CreateApiKeyRequest {
         name: "reports".to_owned(),
         realm: "sandbox".to_owned(),
@@ -142,7 +142,7 @@ async fn a_key_of_the_sandbox_is_none_of_production() {
     assert_eq!(refused(keys.create_api_key(across).await), "CALL_NOT_ALLOWED");
 }
 
-/// Tokens and session are as if they had never been.
+/// Tokens and session are unknown, as if they had never existed.
 async fn knows_nothing_of(client: &Client, tried: &TokenSet, session_id: &str) {
     assert!(!client.introspect(&tried.access_token).await.active);
     assert!(!client.introspect(&tried.refresh_token).await.active);

@@ -5,7 +5,7 @@ use tessera_proto::v1::{IntrospectResponse, IssueRequest, revoke_request::Target
 use super::{Case, ask_as, refusal, refused, seconds, tokens};
 use crate::{offline::Verifier, support::Client};
 
-/// A service that verifies by itself: the signature, then whether the token is meant for it.
+/// A service that verifies by itself: the signature, then whether the token is for its audience.
 struct Service {
     audience: &'static str,
     verifier: Verifier,
@@ -17,7 +17,7 @@ impl Service {
         Self { audience, verifier }
     }
 
-    /// The scopes with which it lets the bearer in.
+    /// The scopes with which it admits the bearer.
     fn lets_in(&self, token: &str) -> Option<String> {
         let claims = self.verifier.verify(token)?;
         let is_for_me = claims["aud"] == self.audience;
@@ -25,7 +25,7 @@ impl Service {
     }
 }
 
-/// Two minutes of one service for ann.
+/// Two minutes at one service for ann.
 fn visit(audience: &str, scope: &str) -> IssueRequest {
     IssueRequest {
         audience: audience.to_owned(),
@@ -60,7 +60,7 @@ async fn a_token_opens_one_service_and_no_other() {
     assert_eq!(payments.lets_in(&looking), None);
     assert_eq!(accounts.lets_in(&paying.access_token), None);
 
-    // Nor does a refresh change whom it is for.
+    // A refresh does not change the audience.
     let renewed = mobile
         .refresh(&paying.refresh_token)
         .await
@@ -100,13 +100,13 @@ async fn another_service_is_told_nothing() {
     );
     let looking = account_token(&mobile).await;
 
-    // Inactive, and nothing else: as for a token that never was.
+    // Inactive, and nothing else: as for a token that never existed.
     assert_eq!(payments.introspect(&looking).await, IntrospectResponse::default());
     assert_eq!(
         payments.introspect("v4.public.nonsense").await,
         IntrospectResponse::default()
     );
-    // The client that it was issued to may know it, and so may who has a rule for it.
+    // The client that it was issued to may introspect it, and so may a client with a rule for it.
     for entitled in [&mobile, &fraud] {
         let told = entitled.introspect(&looking).await;
         assert_eq!((told.active, told.aud.as_str()), (true, "accounts"));

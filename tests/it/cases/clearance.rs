@@ -1,4 +1,4 @@
-//! Secret includes confidential includes public, for as long as one reading takes.
+//! Secret includes confidential, which includes public, for the time of one reading.
 
 use tessera_proto::v1::IssueRequest;
 
@@ -13,7 +13,7 @@ const SECRET: &str = "documents/secret:read";
 async fn a_tier_includes_those_below_and_none_above() {
     let case = Case::start("clearance").await;
     let room = case.service("reading-room").await;
-    // Without a scope asked for: all that policy grants.
+    // Without a requested scope: everything that the policy grants.
     assert_eq!(
         tokens(&room, ask("user:ann", &[])).await.scopes,
         [CONFIDENTIAL, PUBLIC, SECRET]
@@ -24,7 +24,7 @@ async fn a_tier_includes_those_below_and_none_above() {
     );
     assert_eq!(refusal(&room, ask("user:bob", &[SECRET])).await, "SCOPE_DENIED");
     assert_eq!(refusal(&room, ask("user:guest", &[PUBLIC])).await, "SCOPE_DENIED");
-    // Who may read everything may ask for less.
+    // A reader of everything may request less.
     assert_eq!(tokens(&room, ask("user:ann", &[PUBLIC])).await.scopes, [PUBLIC]);
 }
 
@@ -37,7 +37,7 @@ async fn a_clearance_comes_from_the_policy_and_not_from_a_client() {
         assert_eq!(refusal(&room, asserted).await, "CALL_NOT_ALLOWED", "{role}");
     }
     assert_eq!(refusal(&room, ask("", &[PUBLIC])).await, "SCOPE_DENIED");
-    // Nor does it reach into the other realm.
+    // It has no effect in the other realm.
     let sandbox_admin = case.authority.client("sandbox").await;
     let key = case.key_for(&sandbox_admin, "reading-room").await;
     let trial = case.authority.with_key(&key).await;
@@ -45,7 +45,7 @@ async fn a_clearance_comes_from_the_policy_and_not_from_a_client() {
     assert_eq!(refusal(&trial, ask("user:ann", &[SECRET])).await, "SCOPE_DENIED");
 }
 
-/// Ann reads something secret, for so many seconds at a time and altogether.
+/// Ann reads something secret, with these lifetimes of the access token and of the session.
 fn reading(access: i64, session: i64) -> IssueRequest {
     IssueRequest {
         access_ttl: seconds(access),

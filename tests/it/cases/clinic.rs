@@ -50,7 +50,7 @@ impl Clinic {
         status.unwrap().into_inner()
     }
 
-    /// What somebody who signs in may do, out of everything.
+    /// The scopes of a subject that signs in, out of all scopes.
     async fn rights(&self, subject: &str) -> Vec<String> {
         let everything = ["schedules:read", "schedules:write", RECORD, SEALED];
         tokens(&self.ward, ask(subject, &everything)).await.scopes
@@ -69,7 +69,7 @@ async fn each_sees_what_the_work_needs() {
         ["schedules:read", "schedules:write"]
     );
     assert_eq!(clinic.rights("user:intern-1").await, [RECORD, "schedules:read"]);
-    // A record is opened by name: nobody holds them all.
+    // A record is opened by name: no token has all records.
     let all = tokens(&clinic.ward, ask("user:ann", &[])).await;
     assert_eq!(all.scopes, ["schedules:read"]);
 }
@@ -104,7 +104,7 @@ async fn a_deny_rule_keeps_an_intern_from_what_is_sealed() {
         panic!("{:?}", asked.denied)
     };
     assert_eq!(denied.scope, SEALED);
-    // It says which rule decided, not only that none allowed.
+    // The reason names the deciding rule, not only that none allowed.
     assert!(
         denied.reason.contains("policy.csv") && denied.reason.contains("den"),
         "{}",
@@ -151,8 +151,8 @@ async fn a_role_taken_away_stops_working_in_live_sessions() {
     let mut watching = watch(admin).await.unwrap();
     while !matches!(next(&mut watching).await, Message::SnapshotEnd(_)) {}
 
-    // The policy's own tests say that she reads records: a change that forgets them is refused, and the
-    // session is as it was.
+    // The policy's own tests expect that she reads records: a change that does not update them is refused, and the
+    // session is unchanged.
     let (hers, others) = ("g, user:ann, role:medical", "g, user:ann, role:staff");
     clinic.edit("policy.csv", hers, others);
     let refused = soon("the refusal", async {
@@ -170,7 +170,7 @@ async fn a_role_taken_away_stops_working_in_live_sessions() {
     let token = &ann.tokens.as_ref().unwrap().access_token;
     assert_eq!(admin.introspect(token).await.scope, everything.join(" "));
 
-    // With her line in the tests too, it is put in force; she alone hears of it, of what she lost.
+    // With her line in the tests too, it is put in force. Only her session has an event, with the scopes that it lost.
     clinic.edit("tests/clinic.toml", ANN_READS, ANN_SEES_SCHEDULES);
     let applied = next_event(&mut watching).await;
     assert_eq!(applied.kind(), EventKind::PolicyApplied);

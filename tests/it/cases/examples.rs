@@ -1,4 +1,4 @@
-//! What holds for every example: it is complete, each of its rules is needed, and its README is true.
+//! Checks of every example: it is complete, each of its rules is needed, and its README is correct.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ fn every_example_has_the_supported_model() {
     }
 }
 
-/// Takes away one rule after the other: each time the policy's own tests must miss it.
+/// Removes one rule after the other: each time the policy's own tests must fail.
 #[test]
 fn every_rule_is_missed_by_a_test_when_it_is_gone() {
     for example in examples() {
@@ -56,7 +56,7 @@ fn every_rule_is_missed_by_a_test_when_it_is_gone() {
     }
 }
 
-/// Takes away one route after the other: each time the policy's own tests must miss it.
+/// Removes one route after the other: each time the policy's own tests must fail.
 #[test]
 fn every_route_is_missed_by_a_test_when_it_is_gone() {
     let routed: Vec<PathBuf> = examples()
@@ -92,7 +92,7 @@ fn every_route_is_missed_by_a_test_when_it_is_gone() {
     }
 }
 
-/// The commands of a README's `sh` blocks, each with what `#>` says that it prints.
+/// The commands of a README's `sh` blocks, each with its output after `#>`.
 fn steps(readme: &str) -> Vec<(String, Vec<String>)> {
     let mut steps: Vec<(String, Vec<String>)> = Vec::new();
     let blocks = readme.split("```sh\n").skip(1);
@@ -106,7 +106,7 @@ fn steps(readme: &str) -> Vec<(String, Vec<String>)> {
     steps
 }
 
-/// What each command prints, in one shell, as somebody with the printed keys would run them.
+/// The output of each command, in one shell, as a reader with the printed keys would run them.
 fn answers(authority: &Authority, steps: &[(String, Vec<String>)]) -> Vec<String> {
     let commands = steps
         .iter()

@@ -1,4 +1,4 @@
-//! Viewers of a live stream hold tokens bound to it. When it ends, one call ends them all.
+//! Viewers of a live stream hold tokens for it. When it ends, one call ends all of these tokens.
 
 use tessera_proto::v1::{
     EventKind, IssueRequest, RevokeRequest, RevokeResponse, TokenSet, WatchResponse, revocation_event,
@@ -9,7 +9,7 @@ use tonic::{Status, Streaming};
 use super::{Case, ask, ask_as, next, next_event, refusal, refused, texts, tokens, watch};
 use crate::support::Client;
 
-/// A ticket for one stream.
+/// A token request for one stream.
 fn ticket(subject: &str, stream: &str) -> IssueRequest {
     IssueRequest {
         labels: texts(&[&format!("stream:{stream}")]),
@@ -17,7 +17,7 @@ fn ticket(subject: &str, stream: &str) -> IssueRequest {
     }
 }
 
-/// What a revocation ends.
+/// The target of the revocation.
 fn stream(name: &str) -> Target {
     Target::Label(format!("stream:{name}"))
 }
@@ -27,7 +27,7 @@ fn bound_to(name: &str) -> revocation_event::Target {
     revocation_event::Target::Label(format!("stream:{name}"))
 }
 
-/// What a watcher hears first; a refusal comes there too.
+/// The first message that a watcher receives; a refusal arrives there too.
 async fn first_message(client: &Client) -> Result<Option<WatchResponse>, Status> {
     watch(client).await?.message().await
 }
@@ -103,7 +103,7 @@ async fn a_second_show_under_the_same_label_begins_anew() {
     let afternoon = tokens(&box_office, ticket("user:ann", "ls_42")).await;
     control.revoke(stream("ls_42")).await.unwrap();
 
-    // What ended is everything that was issued until then, and not the label.
+    // The revocation ends everything that was issued until then, and not the label.
     let evening = tokens(&box_office, ticket("user:ann", "ls_42")).await;
     assert!(!is_in(&edge, &afternoon).await);
     assert!(is_in(&edge, &evening).await);

@@ -16,7 +16,7 @@ use crate::{
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// What the shop asks for when ann rents.
+/// The shop's request when ann rents.
 fn rental(scopes: &[&str]) -> IssueRequest {
     IssueRequest {
         session_ttl: seconds(DAY),
@@ -74,7 +74,7 @@ async fn another_film_needs_another_rental() {
         let asked = refresh_for(&shop, &rented.refresh_token, more).await;
         assert_eq!(refused(asked), "SCOPE_EXCEEDS_GRANT", "{more}");
     }
-    // Nothing was spent by asking.
+    // The refused requests spent nothing.
     let again = refresh_for(&shop, &rented.refresh_token, "videos/v42:play").await;
     assert_eq!(again.unwrap(), ["videos/v42:play"]);
 }
@@ -95,7 +95,7 @@ async fn the_end_is_a_day_away_and_no_refresh_moves_it() {
         token = shop.refresh(&token).await.unwrap().tokens.unwrap().refresh_token;
         assert_eq!(case.session(&session_id).await.absolute_expire_time.unwrap(), end);
     }
-    // Ann is given her money back: the shop ends what it began.
+    // Ann gets a refund: the shop ends the session that it began.
     assert_eq!(
         shop.revoke(Target::SessionId(session_id)).await.unwrap().matched,
         1
@@ -107,7 +107,7 @@ async fn the_end_is_a_day_away_and_no_refresh_moves_it() {
 async fn no_refresh_outlives_the_rental() {
     let case = Case::start("rental").await;
     let shop = case.service("shop").await;
-    // A day of two seconds, and a viewer who renews without a pause.
+    // A day of two seconds, and a viewer that refreshes without a pause.
     let short = IssueRequest {
         session_ttl: seconds(2),
         ..rental(&["videos/v42:play"])
@@ -140,7 +140,7 @@ async fn the_shop_gives_away_rentals_and_nothing_else() {
         refusal(&shop, rental(&["videos/v42:download"])).await,
         "SCOPE_UNKNOWN"
     );
-    // Nobody is granted a film for not naming one.
+    // A request that names no film is granted none.
     assert_eq!(refusal(&shop, rental(&[])).await, "SCOPE_DENIED");
     let unrented = ask("user:ann", &["videos/v42:play"]);
     assert_eq!(refusal(&shop, unrented).await, "SCOPE_DENIED");
@@ -154,7 +154,7 @@ async fn the_shop_gives_away_rentals_and_nothing_else() {
         refusal(&shop, ask("", &["videos/v42:play"])).await,
         "SCOPE_DENIED"
     );
-    // It is the studio that writes, and it rents out nothing.
+    // The studio writes, and rents out nothing.
     let studio = case.service("studio").await;
     assert_eq!(tokens(&studio, ask("", &[])).await.scopes, ["videos:write"]);
     assert_eq!(
@@ -184,7 +184,7 @@ async fn a_film_in_cinemas_is_left_out_and_said_to_be() {
     assert_eq!(refusal(&shop, all_or_nothing).await, "SCOPE_DENIED");
 }
 
-/// The example service, which asks for the scope of the film that is called.
+/// The example service, which requires the scope of the requested film.
 #[tokio::test]
 async fn a_player_plays_what_was_rented() {
     let case = Case::start("rental").await;
@@ -208,7 +208,7 @@ async fn a_player_plays_what_was_rented() {
     }
 }
 
-/// The whole answer of a service at `place` to a request with this token.
+/// The complete answer of a service at `place` to a request with this token.
 fn get(place: &str, path: &str, token: &str) -> String {
     let mut stream = TcpStream::connect(place.trim_start_matches("http://")).unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nhost: player\r\nconnection: close\r\n");

@@ -1,4 +1,4 @@
-//! Every parameter of every HTTP endpoint, as the description has them: a new one is covered by itself.
+//! Every parameter of every HTTP endpoint, from the API description: a new one is covered automatically.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
 
-/// What a client, a proxy or a browser sends along.
+/// Headers of a client, a proxy or a browser.
 const HEADERS: [&str; 14] = [
     "accept",
     "authorization",
@@ -28,7 +28,7 @@ const HEADERS: [&str; 14] = [
     "x-request-id",
 ];
 
-/// A request, as bytes that need not be HTTP.
+/// A request, as bytes that may be invalid HTTP.
 pub(super) struct HttpRequest {
     line: Vec<u8>,
     headers: Vec<(String, Vec<u8>)>,
@@ -60,7 +60,7 @@ impl HttpRequest {
         self
     }
 
-    /// Sends it, and gives the answer. A server may close before it has all of a request that is wrong.
+    /// Sends it, and returns the answer. A server may close before it has read all of an invalid request.
     pub(super) fn send(&self, address: &str, authorization: Option<&str>, id: &str) -> Vec<u8> {
         let address = address.trim_start_matches("http://");
         let mut bytes = [&self.line, &b" HTTP/1.1\r\n"[..]].concat();
@@ -90,7 +90,7 @@ impl HttpRequest {
     }
 }
 
-/// A request for each place of each endpoint, with `text` there.
+/// A request for each parameter of each endpoint, with `text` as its value.
 pub(super) fn requests(description: &Value, text: &[u8]) -> Vec<HttpRequest> {
     let mut requests = vec![
         HttpRequest::new("GET", text),
@@ -117,7 +117,7 @@ fn of_operation(
         .iter()
         .map(|name| plain().with_header(name, text))
         .collect();
-    // Members that nobody knows: the text is a name.
+    // Unknown members: the text is a name.
     requests.push(HttpRequest::new(
         method,
         format!("{path}?{}=x", encoded(text)).as_bytes(),
@@ -151,7 +151,7 @@ fn of_operation(
     requests
 }
 
-/// A body with `text` in one member, and something plain in those that must be there.
+/// A body with `text` in one member, and plain values in the other required ones.
 fn one_member(kind: &str, schema: &Value, member: &str, text: &[u8]) -> Vec<u8> {
     let required = schema["required"].as_array().into_iter().flatten();
     let others = required.filter_map(Value::as_str).filter(|name| *name != member);

@@ -6,7 +6,7 @@ pub(super) use crate::log::Log;
 
 /// The longest line, in bytes.
 const LINE_MAX: usize = 8 * 1024;
-/// What a terminal or a viewer obeys, besides control characters.
+/// The characters that a terminal or a viewer interprets, besides control characters.
 const OBEYED: [char; 12] = [
     '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202d}', '\u{202e}',
     '\u{2066}', '\u{2067}', '\u{2068}', '\u{feff}',
@@ -18,18 +18,18 @@ pub(super) enum Format {
     Json,
 }
 
-/// A line that is as it must be.
+/// A valid line.
 pub(super) struct Line {
     format: Format,
     pub(super) text: String,
 }
 
 impl Log {
-    /// Its lines. Each must be one that the server made.
+    /// Its lines. Each must have been made by the server.
     pub(super) fn lines(&self, format: Format) -> Vec<Line> {
         let text = String::from_utf8(self.bytes()).expect("the log is UTF-8");
         assert!(text.ends_with('\n'), "the log ends within a line");
-        // Not `lines`, which takes a carriage return for a part of the end.
+        // Not `lines`, which treats a carriage return as a part of the end.
         let lines = text.trim_end_matches('\n').split('\n');
         lines
             .map(|line| {
@@ -58,7 +58,7 @@ impl Line {
     }
 }
 
-/// Whether a line is whole, and nothing of it was made by a caller.
+/// Whether a line is complete, and nothing of it was made by a caller.
 pub(super) fn assert_sound(format: Format, line: &str) -> Result<(), String> {
     if line.len() > LINE_MAX {
         return Err(format!("{} bytes", line.len()));
@@ -74,7 +74,7 @@ pub(super) fn assert_sound(format: Format, line: &str) -> Result<(), String> {
         }
         Format::Json => {
             let json: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-            // A key that is there twice is gone when it is written again.
+            // A duplicate key is lost when it is written again.
             if json.to_string().len() != line.len() {
                 return Err("a key is there twice".to_owned());
             }

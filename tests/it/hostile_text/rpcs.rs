@@ -1,4 +1,4 @@
-//! Every field of every RPC, as the descriptors have them: a new one is covered by itself.
+//! Every field of every RPC, from the descriptors: a new one is covered automatically.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,10 @@ use tonic::{
     transport::Channel,
 };
 
-/// How deep messages within messages are filled.
+/// The depth to which nested messages are filled.
 const DEPTH_MAX: usize = 8;
 
-/// The services, and the messages that they take.
+/// The services, and their request messages.
 pub(super) struct Contract {
     messages: BTreeMap<String, DescriptorProto>,
     pub(super) rpcs: Vec<Rpc>,
@@ -81,7 +81,7 @@ impl Contract {
         self.rpcs.iter().map(|rpc| rpc.service.as_str()).collect()
     }
 
-    /// Every field of what an RPC takes.
+    /// Every field of an RPC's request.
     pub(super) fn leaves(&self, rpc: &Rpc) -> Vec<Leaf> {
         let mut leaves = Vec::new();
         self.descend(&rpc.input, &mut Vec::new(), &mut Vec::new(), &mut leaves);
@@ -95,7 +95,7 @@ impl Contract {
         within: &mut Vec<&'a str>,
         leaves: &mut Vec<Leaf>,
     ) {
-        // A message that holds itself is entered once.
+        // A recursive message is entered once.
         if within.contains(&name) || within.len() == DEPTH_MAX {
             return;
         }
@@ -115,7 +115,7 @@ impl Contract {
         within.pop();
     }
 
-    /// Plausible texts in the other fields, so that this one is looked at.
+    /// Plausible texts in the other fields, so that this one is checked.
     pub(super) fn neighbours(&self, rpc: &Rpc, leaf: &Leaf) -> Vec<u8> {
         let message = &self.messages[&rpc.input];
         let is_other = |field: &&FieldDescriptorProto| {
@@ -143,7 +143,7 @@ impl Leaf {
         matches!(self.kind, Type::String | Type::Bytes)
     }
 
-    /// The message with this field set: to `text`, or to the most that a number can be.
+    /// The message with this field set: to `text`, or to the maximum of a number.
     pub(super) fn message(&self, text: &[u8]) -> Vec<u8> {
         let (number, outer) = self.path.split_last().unwrap();
         let mut bytes = Vec::new();
@@ -180,7 +180,7 @@ fn put_varint(into: &mut Vec<u8>, value: u64) {
     prost::encoding::encode_varint(value, into);
 }
 
-/// Messages that are encoded already, and answers that nobody reads.
+/// Messages that are encoded already, and answers that are not decoded.
 struct Raw;
 
 impl Codec for Raw {

@@ -65,7 +65,7 @@ fn without_the_admin_socket_the_authority_is_asked() {
     let document = document(&told);
     assert_eq!(document["realms"][0]["name"], "production");
     assert_eq!(document["realms"][0]["signing_keys"][0]["status"], "active");
-    // Without a key there is nobody to ask.
+    // Without a key the authority can't be asked.
     let refused = run("");
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains(&nowhere), "{}", stderr(&refused));
@@ -122,13 +122,13 @@ fn an_installation_is_examined_without_being_changed() {
     place.first_key("production");
     let before = fs::read(place.path("data/seal")).unwrap();
     let (code, document) = examined(&place);
-    // No backup, and a witness only from the first start on.
+    // There is no backup, and a witness only from the first start on.
     assert_eq!(code, Some(1), "{document:#}");
     assert_eq!(found(&document, "ok", "server key").len(), 2, "{document:#}");
     assert_eq!(found(&document, "warn", "backup"), ["none was ever made"]);
     assert_eq!(fs::read(place.path("data/seal")).unwrap(), before);
 
-    // Of one that serves, the authority is asked.
+    // A running authority is asked too.
     let authority = serve(&place.config(), &place.address);
     let (code, served) = examined(&place);
     assert_eq!(code, Some(1), "{served:#}");

@@ -1,4 +1,4 @@
-//! What `/metrics` has, and what expressions of PromQL name.
+//! The metrics of `/metrics`, and those that expressions of PromQL name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ impl Exposition {
         Self { types, labels }
     }
 
-    /// What is wrong with a metric of an expression.
+    /// The problem of a metric in an expression.
     pub fn problem(&self, named: &Named) -> Option<String> {
         let name = &named.name;
         let Some(labels) = self.labels.get(name) else {

@@ -1,5 +1,5 @@
-//! Verifiers of the Rust SDK, one that watches each node and one that knows all of them: none accepts what was revoked for
-//! longer than its staleness bound, whatever breaks.
+//! Verifiers of the Rust SDK, one that watches each node and one that knows all of them: in any failure, none accepts a
+//! revoked token for longer than its staleness bound.
 
 use std::{
     sync::{
@@ -16,13 +16,13 @@ use tokio::time::sleep;
 use super::World;
 
 const BOUND: Duration = Duration::from_secs(2);
-/// For how long a token is asked for after it was revoked: longer than a node is frozen.
+/// How long a token is checked after its revocation: longer than a node is frozen.
 const ASKED_FOR: Duration = Duration::from_secs(30);
 
 pub(super) struct Verifiers {
-    /// Each with what it is called in a fault.
+    /// Each with its name in a failure message.
     all: Vec<(String, Verifier)>,
-    /// Access tokens, and when the revocation was answered.
+    /// Access tokens, and the time of the revocation's answer.
     revoked: Mutex<Vec<(String, Instant)>>,
     accepted: AtomicU64,
 }
@@ -44,14 +44,14 @@ impl Verifiers {
         }
     }
 
-    /// Counts the verifiers that accept a good token.
+    /// Counts the verifiers that accept a valid token.
     pub(super) fn accepted(&self, token: &str) {
         let accepting = self.all.iter().filter(|(_, verifier)| accepts(verifier, token));
         self.accepted
             .fetch_add(accepting.count() as u64, Ordering::Relaxed);
     }
 
-    /// From when the bound is over on.
+    /// The token must be refused once the bound has passed.
     pub(super) fn must_refuse(&self, token: &str) {
         self.revoked.lock().push((token.to_owned(), Instant::now()));
     }
@@ -65,7 +65,7 @@ fn accepts(verifier: &Verifier, token: &str) -> bool {
     verifier.verify(token, None).claims().is_some()
 }
 
-/// Asks all verifiers for what was revoked, until it is over.
+/// Checks the revoked tokens at all verifiers, until the end.
 pub(super) async fn ask(world: Arc<World>) {
     let verifiers = &world.verifiers;
     while !world.is_over() {

@@ -1,9 +1,10 @@
-//! Services of all three SDKs, which know the addresses of two nodes, and lose one of them.
+//! Services with all three SDKs, which know the addresses of two nodes, and lose one of them.
 //!
-//! Each service is started with both addresses, the first one first. It prints, one line of JSON each: where its verifier is
-//! once it is ready; that it accepts two tokens, which it reads in a line; where its verifier is, and how many snapshots that
-//! took, when it refuses the second one; and at last the sessions and generations of the tokens that its source had, with what its
-//! log says of the move. All along it accepts the first token and those of its source, or ends.
+//! Each service is started with both addresses, the first one first. It prints these lines of JSON: the address of its
+//! verifier once this is ready; that it accepts two tokens, which it reads in a line; the address of its verifier, and
+//! its number of snapshots, when it refuses the second token; and at last the sessions and generations of its source's
+//! tokens, with the log's messages about the move. All the time it must accept the first token and those of its source,
+//! or it ends.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -26,21 +27,21 @@ use crate::{
     support::{Authority, PATIENCE, access, soon},
 };
 
-/// Of all verifiers here.
+/// The staleness bound of all verifiers here.
 const BOUND: Duration = Duration::from_secs(4);
 
-/// A service that runs, from outside.
+/// A running service, from outside.
 struct Service {
     language: &'static str,
-    /// What it prints.
+    /// Its output.
     lines: mpsc::UnboundedReceiver<Value>,
-    /// What it reads.
+    /// Its input.
     says: Box<dyn FnMut(String)>,
     process: Option<Child>,
 }
 
 impl Service {
-    /// A program that speaks as the head of this file says.
+    /// A program that follows the protocol at the head of this file.
     fn of(language: &'static str, command: &mut Command, nodes: &Nodes) -> Self {
         let mut child = command
             .env("TESSERA_ADDR", nodes.addresses())
@@ -123,7 +124,7 @@ async fn serve(
     tell(json!({"renewed": looks.seen, "snapshots": verifier.status().snapshots}));
 }
 
-/// A good token, and those of a source.
+/// A valid token, and the tokens of a source.
 struct Looks {
     verifier: Verifier,
     source: TokenSource,
@@ -154,7 +155,7 @@ impl Looks {
         }
     }
 
-    /// Waits until something holds; at each look all good tokens are accepted.
+    /// Waits until a condition holds; at each check all valid tokens must be accepted.
     async fn until(&mut self, what: &str, holds: impl Fn(&[(String, u64)]) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds(&self.seen) {
@@ -186,7 +187,7 @@ impl Looks {
     }
 }
 
-/// Two nodes, and what their clients know.
+/// Two nodes, and the data of their clients.
 struct Nodes {
     one: Node,
     two: Node,
@@ -198,7 +199,7 @@ impl Nodes {
         format!("{},{}", self.one.address, self.two.address)
     }
 
-    /// Node one is lost in this way while all services are there.
+    /// Loses node one in this way while all services run.
     async fn lose(&self, mut services: Vec<Service>, loses: impl FnOnce()) {
         let there = self.two.client(&self.api_key).await;
         let good = there.issue(reader("user:ann")).await.unwrap();
@@ -240,7 +241,7 @@ impl Nodes {
         }
     }
 
-    /// One session, whose every generation was there once: nothing was rotated twice, and nobody was signed out.
+    /// One session whose every generation was seen once: nothing was rotated twice, and no client was signed out.
     fn check_renewed(&self, language: &str, last: &Value) {
         let renewed: Vec<(String, u64)> = serde_json::from_value(last["renewed"].clone()).unwrap();
         assert!(renewed.len() >= 3, "{language}: {last}");
@@ -248,7 +249,7 @@ impl Nodes {
             assert_eq!(session, &renewed[0].0, "{language}: {last}");
             assert_eq!(*generation, renewed[0].1 + index as u64, "{language}: {last}");
         }
-        // What Rust says in its log is tested with the crate.
+        // The log of the Rust SDK is tested with the crate.
         let moved = last["moved"].as_str();
         assert!(
             moved.is_none_or(|line| line.contains(&self.one.address) && line.contains(&self.two.address)),
