@@ -1,4 +1,4 @@
-//! What a change of policy costs with many live sessions. Not a check: run with
+//! The cost of a policy change with many live sessions. Not a check: run with
 //! `cargo test --release -p tessera-authority --test figures -- --ignored --nocapture`.
 #![allow(
     clippy::unwrap_used,
@@ -37,8 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SESSIONS: u32 = 1_000_000;
 const KINDS: u32 = 1_000;
-/// Refreshes a second that others ask for meanwhile. A disk that stalls twice a second, as some do, would
-/// at 200 meet just one in a hundred of them: whether p99 sees that was chance.
+/// Refreshes per second of other callers meanwhile. A disk that stalls twice a second, as some do, would at 200 affect
+/// just one in a hundred of them: then it would be chance whether p99 shows it.
 const RATE: u32 = 300;
 const QUIET: Duration = Duration::from_secs(4);
 
@@ -55,7 +55,7 @@ production = "the real thing"
 api = "the API"
 "#;
 
-/// Every subject lists, and those from `players` on play.
+/// Every subject may list, and subjects from `players` on may play.
 fn rules(players: i32) -> String {
     let mut rules = "\
 p, role:viewer, *, videos, read, allow
@@ -74,7 +74,7 @@ p, client:app, *, tessera/subjects/*, issue, allow
 
 fn session(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Session {
     let mut random = [0; 10];
-    // The first bytes share theirs with the version of a UUID.
+    // The first bytes also contain the version of a UUID.
     random[6..].copy_from_slice(&number.to_be_bytes());
     let kind = number % KINDS;
     let scopes = ["videos:read".to_owned(), format!("videos/v{kind}:play")];
@@ -138,7 +138,7 @@ async fn open(store: Arc<dyn Store>, directory: &Path) -> Arc<Authority> {
     .unwrap()
 }
 
-/// Refreshes one session at a steady rate until told to stop; the time that each took.
+/// Refreshes one session at a steady rate until it is stopped; returns the time that each call took.
 async fn refresh_steadily(
     authority: Arc<Authority>,
     principal: Principal,
@@ -169,7 +169,7 @@ fn percentiles(mut times: Vec<Duration>) -> [Duration; 3] {
     [50, 90, 99].map(|percent| times[(times.len() * percent / 100).min(times.len() - 1)])
 }
 
-/// What `work` takes, and what refreshes take meanwhile.
+/// The time of `work`, and the times of refreshes meanwhile.
 async fn beside_refreshes<T>(
     authority: &Arc<Authority>,
     principal: &Principal,
@@ -204,7 +204,7 @@ async fn beside_refreshes<T>(
     (done, took, refreshing.await.unwrap())
 }
 
-/// Some changes of policy beside refreshes, each after refreshes alone.
+/// Some policy changes beside refreshes, each after a time with refreshes alone.
 #[derive(Default)]
 struct Rounds {
     narrowed: u64,
@@ -267,12 +267,12 @@ async fn a_change_of_policy_with_a_million_sessions() {
     println!("{SESSIONS} sessions of {KINDS} kinds in {:.1?}", began.elapsed());
 
     let mut players = 0;
-    // The first does not count: a process that never walked has to be given its memory.
+    // The first round does not count: a process without an earlier walk must first get its memory.
     for (kinds, rounds) in [(0, 1), (0, 5), (1, 40), (99, 3), (-(40 + 297), 1), (999, 1)] {
         let mut measured = Rounds::default();
         for round in 0..rounds {
             players += kinds;
-            // A rule that concerns nobody, so that each round changes the policy.
+            // A rule that affects no session, so that each round changes the policy.
             let unused = format!("g, user:round{round}, role:viewer, *\n");
             fs::write(
                 directory.path().join("policy.csv"),
