@@ -1,4 +1,4 @@
-//! A file is read as it was written, and as nothing else.
+//! A file is read exactly as it was written, or refused.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -90,7 +90,7 @@ fn key() -> BackupKey {
     BackupKey::generate().unwrap()
 }
 
-/// Where the chunks of a file begin, and where its hash does.
+/// The positions of a file's chunks, and of its hash.
 fn chunks(file: &[u8]) -> Vec<usize> {
     let mut at = vec![8 + 4 + 51 + 32];
     loop {
@@ -150,7 +150,7 @@ fn one_that_is_cut_off_at_a_chunk_and_ended_properly_is_refused() {
     let file = write(&key, &items(12_000));
     let ends = chunks(&file);
     for end in &ends[..ends.len() - 1] {
-        // With the mark of the last chunk, or without; then the hash of the whole file.
+        // With the mark of the last chunk, or without; then the correct hash of the whole file.
         for mark in [0_u8, 0x80] {
             let mut cut = file[..*end].to_vec();
             if let Some(before) = ends.iter().rev().find(|at| *at < end) {
