@@ -1,4 +1,4 @@
-//! `tessera audit …` against a real authority, and on exports that somebody tampered with.
+//! `tessera audit …` against a real authority, and on exports that were tampered with.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -64,7 +64,7 @@ fn what_happened_is_listed_exported_and_checked() {
         assert!(checked.status.success(), "{}", text(&checked.stderr));
         assert!(text(&checked.stdout).contains(&format!("up to position {through}")));
     }
-    // The next export goes on where this one ended.
+    // The next export continues where this one ended.
     authority.issue("user:ann");
     authority.run(
         0,
@@ -84,7 +84,7 @@ fn edited_header(lines: &[String], edit: impl FnOnce(&mut Value)) -> Vec<String>
     lines
 }
 
-/// One way each, at every line: the check ends with code 1 and the line.
+/// One change at every line: the check ends with code 1 and names the line.
 #[test]
 fn an_export_that_was_tampered_with_is_refused() {
     let authority = Authority::dev();
@@ -137,7 +137,7 @@ fn an_export_that_was_tampered_with_is_refused() {
     }
 }
 
-/// What the first line says is signed, by the key that is given.
+/// The content of the first line is signed, by the given key.
 #[test]
 fn an_export_that_is_not_signed_as_it_says_is_refused() {
     let authority = Authority::dev();

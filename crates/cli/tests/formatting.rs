@@ -1,4 +1,4 @@
-//! `tessera policy fmt` on files: what it writes, and what it leaves alone.
+//! `tessera policy fmt` on files: what it writes, and what it does not change.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,9 +1,9 @@
-//! What the command line prints, kept in `tests/golden/*.trycmd` and in `docs/policies.md`: each command there
-//! is run, in a directory with the policies of `tests/policies` and the bad examples of `tessera-policy`.
+//! The output of the command line, kept in `tests/golden/*.trycmd` and in `docs/policies.md`: each command there is
+//! run, in a directory with the policies of `tests/policies` and the bad examples of `tessera-policy`.
 //!
-//! In what is compared, a backslash is written as a slash.
+//! In the comparison, a backslash is written as a slash.
 //!
-//! To print everything anew, after a look at what changed:
+//! To write all output again, for a review of the changes:
 //! `TRYCMD=overwrite cargo test -p tessera-cli --test golden`
 #![allow(
     clippy::unwrap_used,
@@ -37,7 +37,7 @@ const WITHOUT_EXAMPLE: [(&str, &str); 3] = [
     ),
 ];
 
-/// Examples that can't be stored in a repository: `made` makes them.
+/// Examples that can't be stored in a repository: `made` creates them.
 const MADE: [&str; 7] = [
     "P001-a-directory",
     "P001-dangling-link",
@@ -84,7 +84,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Lays a bad example over the base.
+/// Copies a bad example over the base.
 fn lay_out(name: &str, directory: &Path) {
     copy(&bad().join("base"), directory);
     if MADE.contains(&name) {
@@ -121,7 +121,7 @@ fn make(name: &str, directory: &Path) {
     }
 }
 
-/// Where the commands run: a directory with one policy of each kind.
+/// The working directory of the commands, with one policy of each kind.
 fn world() -> tempfile::TempDir {
     let world = tempfile::tempdir().unwrap();
     copy(&here().join("tests/policies"), world.path());
@@ -139,7 +139,7 @@ fn command(example: &str) -> String {
     format!("$ tessera policy check {example}\n")
 }
 
-/// Begins the files of examples that have none yet; the output is filled in by the run.
+/// Creates the missing files of examples; the run fills in the output.
 fn begin_missing() {
     for (code, names) in examples() {
         let path = golden(&code);
@@ -188,7 +188,7 @@ fn every_code_is_shown() {
     }
 }
 
-/// What a command line says on stdout; it must succeed.
+/// The stdout of a command line; it must succeed.
 fn said(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_tessera"))
         .args(arguments)

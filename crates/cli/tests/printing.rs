@@ -1,4 +1,4 @@
-//! Output into pipes that nobody reads any more.
+//! Output into pipes whose reader is gone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -47,7 +47,7 @@ fn a_closed_pipe_is_no_failure_and_says_nothing() {
     let mut check = tessera();
     check.current_dir(policies.path()).args(["policy", "check"]);
     assert_eq!(without_reader(&mut check), quiet);
-    // The exit code stays what it means.
+    // The exit code keeps its meaning.
     let mut can = tessera();
     can.current_dir(policies.path()).args([
         "policy",
@@ -75,7 +75,7 @@ fn a_closed_stderr_changes_no_exit_code() {
     assert_eq!(refused.output().unwrap().status.code(), Some(2));
 }
 
-/// A secret that is shown once is lost where nobody reads it: then that is no success.
+/// A secret that is shown once is lost if it is not read: that is a failure.
 #[test]
 fn a_secret_that_nobody_reads_is_said_to_be_lost() {
     let place = tempfile::tempdir().unwrap();

@@ -330,7 +330,7 @@ fn a_key_in_the_wrong_place_is_not_repeated() {
     }
 }
 
-/// What is shown once is not made where it would not be shown: the authority is not asked, which would refuse.
+/// A secret that is shown once is not made if it would not be shown: the authority, which would refuse, is not called.
 #[test]
 fn a_field_that_the_answer_has_not_makes_no_key() {
     let authority = Authority::dev();
@@ -541,7 +541,7 @@ fn a_missing_permission_is_told_as_the_line_of_policy_that_gives_it() {
     authority.run(0, &["policy", "reload"]);
     let listed = authority.run(0, &["apikey", "list"]);
     assert!(listed.contains("client:dev"), "{listed}");
-    // What is left to refuse is not the caller.
+    // The remaining refusal is not about the caller.
     let said = authority.output(&issue);
     assert!(
         !text(&said.stderr).contains("CALL_NOT_ALLOWED"),

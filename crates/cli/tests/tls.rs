@@ -1,4 +1,4 @@
-//! TLS between the command line and an authority, and what both say of files that can't be used.
+//! TLS between the command line and an authority, and their messages about unusable files.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -86,7 +86,7 @@ fn an_authority_is_trusted_by_the_system_or_by_a_file() {
     assert!(by_system.status.success(), "{}", text(&by_system.stderr));
     let said = authority.run(2, &status);
     assert!(said.contains("that is not trusted here"), "{said}");
-    // Nobody to trust at all.
+    // Without any trusted root.
     let nobody = authority
         .command(&status)
         .env("SSL_CERT_FILE", authority.path("empty"))
@@ -110,7 +110,7 @@ fn an_authority_is_trusted_by_the_system_or_by_a_file() {
     );
 }
 
-/// Where the files are replaced, new handshakes have the new ones, and no handshake fails meanwhile.
+/// After the files are replaced, new handshakes use the new ones, and no handshake fails meanwhile.
 #[test]
 fn a_certificate_is_replaced_while_the_authority_serves() {
     let authority = Authority::serve_in(directory(), "https", TLS);

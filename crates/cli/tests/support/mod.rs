@@ -18,7 +18,7 @@ use std::{
 
 use serde_json::Value;
 
-/// What `client:dev` needs for these tests.
+/// The permissions of `client:dev` in these tests.
 pub(crate) const ADMIN: &str = "\
 p, client:dev, *, tessera/policies, *, allow
 p, client:dev, *, tessera/audit, read, allow
@@ -34,7 +34,7 @@ pub(crate) fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The binary, with nothing of this test's environment.
+/// The binary, without this test's environment.
 pub(crate) fn tessera() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
     for variable in [
@@ -57,7 +57,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A running authority with the policy `policies/` in a directory of its own; killed when it is dropped.
+/// A running authority with the policy `policies/` in its own directory; killed when it is dropped.
 pub(crate) struct Authority {
     directory: tempfile::TempDir,
     child: Child,
@@ -90,7 +90,7 @@ pub(crate) fn policies() -> tempfile::TempDir {
 }
 
 impl Authority {
-    /// `tessera dev`, which puts a change of the directory in force by itself.
+    /// `tessera dev`, which puts changes of the directory in force automatically.
     pub(crate) fn dev() -> Self {
         let directory = policies();
         let ready = directory.path().join("ready.json");
@@ -141,7 +141,7 @@ impl Authority {
         Self::serve_in(policies(), "http", "")
     }
 
-    /// The same in a directory, with more settings; `scheme` is how it is reached.
+    /// The same in a given directory, with more settings; `scheme` is that of its address.
     pub(crate) fn serve_in(directory: tempfile::TempDir, scheme: &str, settings: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -181,7 +181,7 @@ impl Authority {
         while !said.contains("serving") {
             assert!(log.read_line(&mut said).unwrap() > 0, "{said}");
         }
-        // What it logs goes nowhere, but must not fill the pipe.
+        // Its log is discarded, but must not fill the pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self {
             directory,
@@ -191,7 +191,7 @@ impl Authority {
         }
     }
 
-    /// Where it is reached.
+    /// Its address.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -214,7 +214,7 @@ impl Authority {
         self.command(arguments).output().unwrap()
     }
 
-    /// What it prints, where it ends with the exit code.
+    /// The output of a command, which must end with the exit code.
     pub(crate) fn run(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let said = text(&output.stdout) + &text(&output.stderr);
@@ -240,7 +240,7 @@ impl Authority {
         self.json(0, &[&issue[..], &scope[..]].concat())
     }
 
-    /// Takes what readers may do away from the directory's rules.
+    /// Removes the readers' permissions from the directory's rules.
     pub(crate) fn take_reports_away(&self) {
         let rules = self.path("policies/policy.csv");
         let text = fs::read_to_string(&rules).unwrap();
