@@ -1,4 +1,4 @@
-//! Several addresses: verifiers and calls go on at another one where one does not work.
+//! Several addresses: verifiers and calls continue at another one if one does not work.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::{
     world::{World, access, viewer},
 };
 
-/// Nobody listens there.
+/// Nothing listens there.
 const NOBODY: &str = "http://127.0.0.1:1";
 const BOUND: Duration = Duration::from_secs(4);
 
-/// The wait between two attempts is so long that a test which waits for one fails.
+/// The wait between two attempts is so long that a test which needs one fails.
 fn impatient() -> ClientOptions {
     ClientOptions {
         deadline: Duration::from_secs(10),
@@ -52,7 +52,7 @@ fn allows(verifier: &Verifier, token: &str) -> bool {
     verifier.verify(token, None).claims().is_some()
 }
 
-/// Waits until something holds; at each look a good token is allowed.
+/// Waits until a condition holds; at each check a valid token must be allowed.
 async fn until_all_along(what: &str, verifier: &Verifier, good: &str, holds: impl Fn() -> bool) {
     until(what, || {
         assert!(allows(verifier, good), "{what}: {:?}", verifier.status());
@@ -74,7 +74,7 @@ async fn a_verifier_whose_node_freezes_moves_within_its_bound() {
     let good = access(&world.issue(viewer("user:ann")).await).to_owned();
     let doomed = world.issue(viewer("user:bob")).await;
     let (one, two) = (Proxy::to(&world.address).await, Proxy::to(&world.address).await);
-    // One that refuses, too: it costs no time.
+    // An address that refuses is included: it costs no time.
     let verifier = verifier(&world, &[one.address(), NOBODY, two.address()]).await;
     assert_eq!(verifier.status().address, one.address());
     one.stall();
@@ -87,7 +87,7 @@ async fn a_verifier_whose_node_freezes_moves_within_its_bound() {
     assert!(frozen_at.elapsed() < BOUND, "{:?}", frozen_at.elapsed());
     let status = verifier.status();
     assert_eq!((status.address.as_str(), status.snapshots), (two.address(), 1));
-    // It says so when the other one has worked for a while.
+    // It logs the move when the other address has worked for a while.
     let moved = || {
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let line = text.lines().find(|line| line.contains("another address"));
@@ -102,7 +102,7 @@ async fn a_verifier_whose_node_freezes_moves_within_its_bound() {
     ] {
         assert!(line.contains(&said), "{line}");
     }
-    // It stays where it is when the first one is there again, and finds its way back from there.
+    // It stays there when the first one is available again, and can return from there later.
     one.resume();
     two.stall();
     until_all_along("the way back", &verifier, &good, || {
@@ -193,7 +193,7 @@ async fn a_call_waits_when_each_address_was_tried() {
     one.fail(&[Code::Unavailable; 1000]);
     two.fail(&[Code::Unavailable; 1000]);
     let error = app.issue(viewer("user:ann")).await.unwrap_err();
-    // Where an attempt is under way when the deadline passes, it is cut off.
+    // An attempt in progress at the deadline is cut off.
     let codes = [Code::Unavailable, Code::DeadlineExceeded];
     assert!(codes.contains(&error.code()), "{error}");
     assert_eq!(error.kind(), ErrorKind::Passing);
@@ -205,7 +205,7 @@ async fn a_call_waits_when_each_address_was_tried() {
         "{rounds} {}",
         two.issues()
     );
-    // What another node would answer in the same way is not asked there.
+    // Errors that another node would repeat are not retried there.
     one.repair();
     two.repair();
     for code in [Code::PermissionDenied, Code::Unauthenticated, Code::Internal] {
@@ -233,7 +233,7 @@ async fn a_call_that_was_done_at_a_lost_node_is_not_done_twice() {
     until("issued", || gate.answered() == 1).await;
     proxy.cut();
     let issued = soon("the other node", issuing).await.unwrap().unwrap();
-    // The refresh token is spent at the node that is lost.
+    // The refresh token is spent at the node that then fails.
     let app = client(&world, &[proxy.address(), &world.address], impatient()).await;
     let refreshing = tokio::spawn({
         let refresh_token = issued.tokens.unwrap().refresh_token;
@@ -264,7 +264,7 @@ async fn after_a_call_that_nobody_answered_the_next_begins_elsewhere() {
     let app = Client::with_options(&connection, options).unwrap();
     let error = app.issue(viewer("user:ann")).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
-    // All that is made of the connection knows it.
+    // All objects of the connection know it.
     let request = TokenRequest {
         audience: "api".to_owned(),
         ..TokenRequest::default()

@@ -23,7 +23,7 @@ async fn what_was_revoked_is_refused_once_it_is_applied() {
     }
 }
 
-/// It is not ready a moment too early: neither while nothing comes, nor while a snapshot is on its way.
+/// It must not be ready too early: neither while nothing arrives, nor during a snapshot.
 #[tokio::test]
 async fn it_waits_for_as_long_as_nothing_comes() {
     let world = World::start().await;
@@ -39,7 +39,7 @@ async fn it_waits_for_as_long_as_nothing_comes() {
     proxy.resume();
     soon("by the snapshot", applied()).await.unwrap();
     assert!(is_revoked(&verifier, access(&issued)));
-    // And on a stream that stands.
+    // The same on an established stream.
     soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let issued = world.issue(viewer("user:ann")).await;
     assert!(verifier.verify(access(&issued), None).claims().is_some());
@@ -54,7 +54,7 @@ async fn it_waits_for_as_long_as_nothing_comes() {
     assert!(is_revoked(&verifier, access(&issued)));
 }
 
-/// A verifier accepts a token for a little longer than it lives, and no longer than it was revoked.
+/// A verifier accepts a token for a little longer than its lifetime, but not after its revocation.
 #[tokio::test]
 async fn what_was_revoked_within_its_leeway_is_refused() {
     let world = World::start().await;
@@ -68,7 +68,7 @@ async fn what_was_revoked_within_its_leeway_is_refused() {
     assert!(is_revoked(&verifier, access(&issued)));
 }
 
-/// An event of another audience is hidden by the filter, and waited for all the same.
+/// The filter hides an event of another audience, but the verifier waits for it too.
 #[tokio::test]
 async fn what_does_not_concern_it_is_applied_too() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! The layer that calls a service: what is sent, what an error becomes, and what a refusal sets going.
+//! The layer that calls a service: what it sends, the errors that it returns, and the effect of a refusal.
 
 use std::{
     collections::BTreeSet,
@@ -167,7 +167,7 @@ async fn each_error_is_the_status_that_says_what_to_do() {
     let (shop, caller) = caller(&world, &passing).await;
     let status = call(&caller).await.unwrap_err();
     assert_eq!((status.code(), shop.calls()), (Code::Unavailable, 0), "{status}");
-    // A call that is not gRPC's has the error itself.
+    // For a call that is not gRPC the error is returned directly.
     let unreached =
         service_fn(|_: Request<Body>| async { Err::<Response<Body>, _>("the service was reached") });
     let request = Request::get("/").body(Body::empty()).unwrap();
@@ -179,7 +179,7 @@ async fn each_error_is_the_status_that_says_what_to_do() {
     assert!(matches!(error, TokenError::Passing(_)), "{error}");
 }
 
-/// The whole way: the session is revoked, the service refuses, and the next call has a new session.
+/// The complete sequence: the session is revoked, the service refuses, and the next call has a new session.
 #[tokio::test]
 async fn a_revoked_session_costs_one_refused_call() {
     let world = World::start().await;
@@ -190,11 +190,11 @@ async fn a_revoked_session_costs_one_refused_call() {
     let status = call(&caller).await.unwrap_err();
     assert_eq!((status.code(), shop.calls()), (Code::Unauthenticated, 1));
     assert_eq!(call(&caller).await.unwrap(), "user:ann");
-    // The session was asked for its successor first, and was gone.
+    // First a refresh was tried, which failed since the session was gone.
     assert_eq!((gate.issues(), gate.refreshes()), (2, 1));
 }
 
-/// A service that refuses this one token, once all callers have brought it.
+/// A service that refuses this one token, once all callers have sent it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_who_are_refused_at_once_make_one_call() {
     const CALLERS: usize = 100;
@@ -274,7 +274,7 @@ async fn a_token_that_was_given_up_is_not_served_again() {
     assert_ne!(new.await.expose(), old.expose());
 }
 
-/// Beyond the shortest time between two tokens that are given up.
+/// Waits longer than the shortest time between two tokens that are given up.
 async fn past_the_pause() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(11)).await;
@@ -307,7 +307,7 @@ async fn a_service_that_always_refuses_does_not_make_a_storm() {
     assert_eq!((gate.issues(), gate.refreshes()), (1, 2));
 }
 
-/// Only UNAUTHENTICATED speaks of the token.
+/// Only UNAUTHENTICATED is about the token.
 #[tokio::test]
 async fn other_refusals_leave_the_token_in_use() {
     let world = World::start().await;
@@ -340,7 +340,7 @@ async fn other_refusals_leave_the_token_in_use() {
     assert_eq!((gate.issues(), gate.refreshes()), (1, 0));
 }
 
-/// What was polled ready is what is called.
+/// The instance that was polled ready is the one that is called.
 #[tokio::test]
 async fn readiness_is_honoured() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! The layer that protects a service: who is let in, and what the others are told.
+//! The layer that protects a service: which callers are admitted, and what the others are told.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ use crate::{
     world::{World, access, scope, viewer},
 };
 
-/// What a refusal is over gRPC and over HTTP.
+/// A refusal over gRPC and over HTTP.
 struct Refusal {
     grpc: (Code, &'static str),
     http: (StatusCode, Option<(header::HeaderName, &'static str)>),
@@ -61,7 +61,7 @@ const STALE: Refusal = Refusal {
     http: (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
 };
 
-/// One shop with a endpoint for gRPC and one for HTTP.
+/// One shop with an endpoint for gRPC and one for HTTP.
 struct Endpoints {
     shop: Shop,
     channel: Channel,
@@ -79,7 +79,7 @@ impl Endpoints {
         }
     }
 
-    /// Both endpoints let these credentials in, as `subject`.
+    /// Both endpoints admit these credentials, as `subject`.
     async fn admit(&self, what: &str, credentials: &[&[u8]], subject: &str) {
         let called = list(&self.channel, credentials).await;
         assert_eq!(
@@ -90,7 +90,7 @@ impl Endpoints {
         assert_eq!((status, body.as_str()), (StatusCode::OK, subject), "{what}");
     }
 
-    /// Both endpoints refuse these credentials, exactly so, and the shop hears nothing of it.
+    /// Both endpoints refuse these credentials with exactly this refusal, and the shop is not called.
     async fn refuse(&self, what: &str, credentials: &[&[u8]], refusal: &Refusal) {
         let before = self.shop.calls();
         let status = list(&self.channel, credentials).await.expect_err(what);
@@ -123,7 +123,7 @@ fn check_status(what: &str, status: &Status, refusal: &Refusal) {
     assert_eq!(delay, expected, "{what}");
 }
 
-/// Whom the shop was called for.
+/// The subject that the shop was called for.
 async fn list(channel: &Channel, credentials: &[&[u8]]) -> Result<String, Status> {
     let mut request = tonic::Request::new(ListKeysRequest::default());
     for credential in credentials {
@@ -213,7 +213,7 @@ async fn every_credential_has_its_answer() {
     endpoints.refuse("expired", &[&bearer(token)], &NOT_GOOD).await;
 }
 
-/// The table that the SDKs of other languages are tested with, too.
+/// The table is also used in the tests of the other SDKs.
 #[tokio::test]
 async fn every_challenge_is_as_in_the_other_sdks() {
     let table = include_str!("../../../../sdk/challenges.json");
@@ -303,7 +303,7 @@ async fn stale_is_no_fault_of_the_token() {
         .refuse("stale and not good", &[b"Bearer garbage"], &NOT_GOOD)
         .await;
 
-    // Another route, another mode.
+    // Another route with another mode.
     let mode = |mode| Requirement::scope(scope("videos:read")).mode(mode);
     let within = |requirement| Shop::default().within(&verifier, requirement);
     let day = Duration::from_secs(86_400);
@@ -324,7 +324,7 @@ async fn stale_is_no_fault_of_the_token() {
 #[tokio::test]
 async fn a_route_may_ask_the_authority_while_stale() {
     let world = World::start().await;
-    // Watching answers nothing that makes it fresh; calls go through.
+    // No checkpoint makes it fresh; calls work.
     let address = watch_server(&world, Script::CheckpointsWithoutNonce).await;
     let verifier = Verifier::start(world.options(Duration::from_secs(1), &address).await).unwrap();
     let issued = world.issue(viewer("user:ann")).await;
@@ -366,7 +366,7 @@ async fn what_is_not_listed_is_refused_to_all() {
     let (status, headers, _) = get(&router, "/", &[&bearer(&token)]).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(!headers.contains_key(header::WWW_AUTHENTICATE));
-    // With a default, what is not listed needs that.
+    // With a default requirement, unlisted methods need it.
     let shop = Shop::default();
     let default = Requirements::every(scope("videos:read"));
     let open = verifier.require(Requirement::open());
@@ -389,14 +389,14 @@ async fn an_open_method_has_no_claims_whoever_sends_a_token() {
     }
     let router = shop.router(&verifier);
     assert_eq!(get(&router, "/open", &[&token]).await.2, NOBODY);
-    // The claims of a layer further out are none of this one's.
+    // The claims of an outer layer are not used by this one.
     let any = verifier.require(Requirement::any_token());
     let channel = shop.serve(any.clone(), verifier.require(open)).await;
     assert_eq!(list(&channel, &[&token]).await.unwrap(), NOBODY);
     assert_eq!(get(&router.layer(any), "/open", &[&token]).await.2, NOBODY);
 }
 
-/// A status is in the headers: a client need not read a body to see it.
+/// A status is in the headers: a client need not read a body to get it.
 #[tokio::test]
 async fn a_refusal_over_grpc_is_trailers_only() {
     let world = World::start().await;
@@ -433,8 +433,7 @@ async fn a_refusal_over_grpc_is_trailers_only() {
     }
 }
 
-/// Whoever is within the layer is told that the credential is not for a log; the log has the reason, and
-/// never the token.
+/// The layer marks the credential as sensitive for what is within it; the log has the reason, and never the token.
 #[tokio::test]
 async fn the_log_says_why_and_shows_no_token() {
     let log = Log::default();
@@ -495,7 +494,7 @@ impl io::Write for Log {
     }
 }
 
-/// What was polled ready is what is called.
+/// The instance that was polled ready is the one that is called.
 #[tokio::test]
 async fn readiness_is_honoured() {
     let world = World::start().await;
@@ -509,7 +508,7 @@ async fn readiness_is_honoured() {
     }
 }
 
-/// Panics where it is called without having been polled ready; a clone is not ready.
+/// Panics if it is called without having been polled ready; a clone is not ready.
 #[derive(Default)]
 pub(crate) struct OnlyWhenReady {
     is_ready: bool,
@@ -591,7 +590,7 @@ async fn a_handler_requires_a_scope_with_its_parameter_from_the_message() {
     for (film, expected) in [
         ("v1", None),
         ("v2", Some("SCOPE_DENIED")),
-        // Of these no scope can be made, whatever the token has.
+        // No scope can be made from these, with any token.
         ("a/b", Some("CALL_NOT_ALLOWED")),
         ("*", Some("CALL_NOT_ALLOWED")),
         ("..", Some("CALL_NOT_ALLOWED")),

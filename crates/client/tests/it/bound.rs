@@ -1,4 +1,4 @@
-//! The bound is honest: no token that was revoked longer ago than a verifier may be behind is allowed.
+//! The bound holds: a token that was revoked longer ago than the verifier may be behind is never allowed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::storm::{BOUND, Outcome, Storm};
 async fn no_weather_makes_a_verifier_overrate_itself() {
     let outcome = storms(2, 150, Mode::FailClosed).await;
     outcome.assert_honest();
-    // It was worth looking: all answers came, and revoked tokens were met within the bound too.
+    // The check was meaningful: all kinds of answers occurred, and revoked tokens were checked within the bound too.
     let seen = &outcome.seen;
     assert!(
         seen.allowed > 100 && seen.denied > 100 && seen.stale > 100,
@@ -36,7 +36,7 @@ async fn ten_thousand_rounds() {
     assert!(seen.allowed_ahead > 1000 && seen.allowed_behind > 0, "{seen:?}");
 }
 
-/// A check that can't fail says nothing. This verifier goes on answering beyond its bound.
+/// A check that can't fail proves nothing. This verifier keeps answering beyond its bound.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_storm_finds_a_verifier_without_a_bound() {
     let mode = Mode::FailOpen {
@@ -49,11 +49,11 @@ async fn the_storm_finds_a_verifier_without_a_bound() {
     );
 }
 
-/// As many storms at once, each around an authority of its own; each other one has two addresses.
+/// This many storms at once, each around its own authority; every second one has two addresses.
 async fn storms(lanes: u64, rounds: usize, mode: Mode) -> Outcome {
     let running: Vec<_> = (1..=lanes)
         .map(|lane| {
-            // The control needs a verifier that has nowhere to go.
+            // The control needs a verifier without another address.
             let addresses = if mode == Mode::FailClosed { 2 - lane % 2 } else { 1 };
             tokio::spawn(async move { Storm::gather(lane, addresses, mode).await.rage(rounds).await })
         })
@@ -66,7 +66,7 @@ async fn storms(lanes: u64, rounds: usize, mode: Mode) -> Outcome {
     outcome
 }
 
-/// The verifier knows the truth about each token, once the weather is over.
+/// Waits until the verifier's answer for a token is correct, once the storm is over.
 pub(crate) async fn settled(verifier: &Verifier, token: &str, is_revoked: bool) {
     soon("the truth", async {
         loop {

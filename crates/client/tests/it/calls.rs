@@ -1,4 +1,4 @@
-//! Calls: what is tried again, and what is not.
+//! Calls: what is retried, and what is not.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn only_unavailable_and_aborted_are_tried_again() {
     }
 }
 
-/// A call is cut off after it failed so often; the same table is in the tests of the other SDKs.
+/// A call is cut off after several failures; the same table is in the tests of the other SDKs.
 #[tokio::test]
 async fn a_call_that_its_deadline_cuts_off_says_how_the_attempt_before_failed() {
     let cut_off = "DeadlineExceeded: the deadline passed; the call may still have its effect";
@@ -74,7 +74,7 @@ async fn a_call_that_its_deadline_cuts_off_says_how_the_attempt_before_failed() 
         let issuing = tokio::spawn(async move { app.issue(viewer("user:ann")).await });
         until("the last attempt", || gate.answered() == 1).await;
         assert_eq!(gate.issues(), faults.len() + 1);
-        // Its clock is moved, so that no load of the machine decides which attempt is cut off.
+        // The test moves the clock, so that the load of the machine does not decide which attempt is cut off.
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(601)).await;
         let error = issuing.await.unwrap().unwrap_err();
@@ -145,7 +145,7 @@ async fn a_lost_answer_to_refresh_gives_the_same_successor_and_no_reuse() {
         (refreshed.generation, refreshed.replayed, gate.refreshes()),
         (2, true, 2)
     );
-    // The successor is the session's: it goes on.
+    // The successor belongs to the session, which continues.
     let tokens = refreshed.tokens.unwrap();
     assert_eq!(
         app.refresh(request(&tokens.refresh_token))
@@ -182,7 +182,7 @@ async fn an_error_has_the_authoritys_reason() {
     assert!(!format!("{:?}", world.app).contains("tsk_"));
 }
 
-/// The request whose token it is waits as long.
+/// The request of the token waits equally long.
 #[tokio::test]
 async fn a_verifier_asks_about_a_token_no_longer_than_its_deadline() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! Whether an answer of a verifier was an honest one.
+//! Whether an answer of a verifier was correct.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use tessera_client::{Decision, DenyReason};
 use tessera_core::{Seconds, Timestamp};
 use tokio::time::Instant;
 
-/// As far as the clocks may differ without anybody noticing.
+/// The largest difference of the clocks that is tolerated.
 const LEEWAY: Seconds = Seconds(60);
 
-/// One answer, with all that is needed to judge it.
+/// One answer, with all data that is needed to check it.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
-    /// Before the verifier was asked for its status and, after that, about the token.
+    /// The time before the verifier was asked for its status and, after that, about the token.
     pub(crate) asked_at: Instant,
-    /// How stale it said that it may be.
+    /// The staleness that it reported.
     pub(crate) behind: Option<Duration>,
     /// How stale it may be and still allow.
     pub(crate) bound: Duration,
     pub(crate) decision: Decision,
-    /// When Revoke answered; none: the token is good.
+    /// When Revoke answered; `None` if the token is valid.
     pub(crate) revoked_at: Option<Instant>,
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
@@ -35,7 +35,7 @@ impl Look {
     }
 }
 
-/// What is wrong with an answer, if anything.
+/// The error in an answer, if there is one.
 pub(crate) fn violation(look: &Look) -> Option<String> {
     let Look { bound, .. } = look;
     match &look.decision {

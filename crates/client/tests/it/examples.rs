@@ -1,4 +1,4 @@
-//! What the READMEs of `policies/examples` promise, held by services that verify with the SDK.
+//! The promises of the READMEs in `policies/examples`, tested with services that verify with the SDK.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -61,7 +61,7 @@ fn ask(subject: &str, roles: &[&str], scopes: &[&str]) -> IssueRequest {
     }
 }
 
-/// Which of these scopes a service lets the bearer use.
+/// Which of these scopes the bearer can use at a service.
 fn used<'a>(verifier: &Verifier, token: &str, scopes: &[&'a str]) -> BTreeSet<&'a str> {
     let is_used = |scope: &&&str| {
         let scope = Scope::parse(scope).unwrap();
@@ -113,7 +113,7 @@ async fn api_keys_nothing_of_one_realm_is_accepted_in_the_other() {
     assert_eq!(used(&sandbox, &trial, &all), BTreeSet::from(all));
     assert!(used(&production, &trial, &all).is_empty());
     assert!(used(&sandbox, &real, &all).is_empty());
-    // A client that trades its key by itself has the same.
+    // A client that exchanges its key itself gets the same.
     let client = Client::new(&example.connection("production", "reports").await).unwrap();
     let tokens = TokenSource::new(client, TokenRequest::default());
     let token = soon("a token", tokens.token()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A server between client and authority: it counts calls, loses answers, and watches badly.
+//! A server between client and authority: it counts calls, loses answers, and serves faulty watches.
 
 use std::{
     collections::VecDeque,
@@ -38,13 +38,13 @@ use tonic::{
 
 use crate::world::World;
 
-/// What a watch does wrong.
+/// The fault of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     SnapshotNeverEnds,
     CheckpointsWithoutNonce,
     UnknownEvent,
-    /// The first stream is good, and what was told is revoked in it; the others are snapshots that never end.
+    /// The first stream is valid, with the given revocations; the others are snapshots that never end.
     SecondSnapshotNeverEnds,
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn watch_server(world: &World, script: Script) -> String {
     serve(world, script).await.1
 }
 
-/// The same, with what its first snapshot has.
+/// The same, with this content in its first snapshot.
 pub(crate) async fn watch_server_with(
     world: &World,
     script: Script,
@@ -117,7 +117,7 @@ impl Gate {
         self.0.refreshes.load(Ordering::SeqCst)
     }
 
-    /// Calls that the authority has answered, whether or not the answer was let through.
+    /// Calls that the authority has answered, whether or not the answer was passed on.
     pub(crate) fn answered(&self) -> usize {
         self.0.answered.load(Ordering::SeqCst)
     }
@@ -127,12 +127,12 @@ impl Gate {
         self.0.streams.load(Ordering::SeqCst)
     }
 
-    /// The next calls fail so, without reaching the authority.
+    /// The next calls fail with these codes, without reaching the authority.
     pub(crate) fn fail(&self, codes: &[Code]) {
         self.0.faults.lock().unwrap().extend(codes);
     }
 
-    /// Calls fail no more.
+    /// Calls no longer fail.
     pub(crate) fn repair(&self) {
         self.0.faults.lock().unwrap().clear();
     }

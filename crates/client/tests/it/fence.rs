@@ -1,4 +1,4 @@
-//! The fence: once `AwaitPropagation` has answered, no required verifier accepts what was revoked.
+//! The fence: once `AwaitPropagation` has answered, no required verifier accepts a revoked token.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::world::{World, access, viewer};
 
-/// Enough for a busy machine: none of those that are well may seem to be silent.
+/// Long enough for a busy machine: no working verifier may seem to be silent.
 const PATIENT: Duration = Duration::from_secs(30);
-/// The bound of the one that freezes.
+/// The bound of the verifier that freezes.
 const SHORT: Duration = Duration::from_millis(300);
 
 async fn required(world: &World, name: &str, bound: Duration, address: &str) -> Verifier {
@@ -24,13 +24,13 @@ fn allows(verifier: &Verifier, token: &str) -> bool {
     verifier.verify(token, None).claims().is_some()
 }
 
-/// Nobody accepts it, look after look.
+/// No verifier accepts it, at any check.
 fn assert_refused(verifiers: &[Verifier], token: &str) {
     let accepting: Vec<_> = verifiers.iter().filter(|v| allows(v, token)).collect();
     assert!(accepting.is_empty(), "{accepting:?}");
 }
 
-/// Nine that are well and one that freezes, around one revocation.
+/// Nine working verifiers and one that freezes, around one revocation.
 async fn round(aim: impl Fn(&tessera_client::v1::IssueResponse) -> Target) {
     let world = World::start().await;
     let proxy = Proxy::to(&world.address).await;
@@ -59,7 +59,7 @@ async fn round(aim: impl Fn(&tessera_client::v1::IssueResponse) -> Target) {
     assert_eq!((fence.acknowledged, fence.failed_closed), (9, 1));
     let frozen = verifiers.last().unwrap();
     assert!(matches!(frozen.verify(token, None), Decision::Stale { .. }));
-    // Well past its bound, and when it is back.
+    // Well past its bound, and after it returns.
     while answered_at.elapsed() < 3 * SHORT {
         assert_refused(&verifiers, token);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -84,7 +84,7 @@ async fn nobody_accepts_after_the_fence_whatever_was_revoked() {
     round(|_| Target::WholeRealm(true)).await;
 }
 
-/// A new process of the name does not speak for the old one, which still accepts.
+/// A new process with the same name does not count for the old one, which still accepts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_verifier_of_a_live_ones_name_does_not_speak_for_it() {
     let world = World::start().await;
@@ -106,7 +106,7 @@ async fn a_new_verifier_of_a_live_ones_name_does_not_speak_for_it() {
     assert!(!allows(&old, token) && !allows(&new, token));
 }
 
-/// Whoever was required before goes on accepting up to its bound, and the new process can't know of it.
+/// A verifier that was required before keeps accepting up to its bound, and the new process does not know it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_does_not_open_the_fence() {
     let mut world = World::start().await;

@@ -1,4 +1,4 @@
-//! Figures, one after the other, as each has the machine for itself:
+//! Figures, measured one after the other, as each needs the machine alone:
 //! `cargo test --release -p tessera-client --test it -- --ignored --nocapture --test-threads 1 figures`.
 
 use std::{fs, hint::black_box, time::Instant};
@@ -67,7 +67,7 @@ async fn verifying_beside_the_signature_check() {
     cold.sort_unstable();
     bare.sort_unstable();
     let hot = median_nanos(9, || verify_all(&tokens, 20));
-    // Ratios of the same minute, as the machine is shared.
+    // Ratios from the same minute, as the machine is shared.
     let ratio =
         |nanos: u128| f64::from(u32::try_from(nanos).unwrap()) / f64::from(u32::try_from(bare[5]).unwrap());
     println!(
@@ -118,8 +118,8 @@ fn scopes_narrowed() -> EventBody {
     }
 }
 
-/// What a live revocation costs a verifier, by the pages of this process that are in memory. Each kind in a
-/// process of its own, which would else use again what the one before it left.
+/// The cost of a live revocation for a verifier, by the pages of this process that are in memory. Each kind runs in a
+/// separate process, which would otherwise reuse the memory of the previous kind.
 #[test]
 #[ignore = "takes time, and a process for itself"]
 fn memory_of_a_session_that_was_revoked() {

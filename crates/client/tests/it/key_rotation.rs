@@ -1,4 +1,4 @@
-//! Signing keys are replaced, and no verifier refuses a good token for it.
+//! Signing keys are replaced, and no verifier refuses a valid token because of it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn required(world: &World, name: &str) -> Verifier {
     verifier
 }
 
-/// The token that is issued the moment that a new key signs is verified by all at once, and so is the one from before.
+/// A token that is issued at the moment that a new key signs is verified by all at once, and so is an earlier one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_good_token_is_refused_over_twenty_rotations() {
     let world = World::start().await;
@@ -32,7 +32,7 @@ async fn no_good_token_is_refused_over_twenty_rotations() {
         let after = world.issue(viewer("user:ann")).await;
         for verifier in &verifiers[..2] {
             for issued in [&before, &after] {
-                // As services ask: a token may be of a place of the log that is a moment ahead.
+                // As services call it: a token may have a position of the log that is a moment ahead.
                 let decision = verifier.verify_with(access(issued), None, Mode::FailClosed).await;
                 assert!(matches!(decision, Decision::Allow(_)), "{rotation}: {decision:?}");
             }

@@ -1,4 +1,4 @@
-//! Keys that a verifier has not heard of.
+//! Keys that a verifier does not know yet.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn issue_under_a_new_key(world: &World) -> IssueResponse {
     world.issue(viewer("user:ann")).await
 }
 
-/// Whoever bears a good token is not sent to sign in again for it.
+/// The bearer of a valid token is not told to sign in again because of it.
 #[tokio::test]
 async fn a_stale_verifier_does_not_say_that_a_key_is_unknown() {
     let world = World::start().await;
@@ -38,7 +38,7 @@ async fn a_stale_verifier_does_not_say_that_a_key_is_unknown() {
         panic!("{:?}", verifier.verify(access(&new), None))
     };
     assert!(bound == BOUND && behind.unwrap() > BOUND, "{behind:?}");
-    // As stale as is allowed here, the key is unknown.
+    // At the staleness that is allowed here, the key is unknown.
     let max = Duration::from_secs(3600);
     let open = verifier
         .verify_with(access(&new), None, Mode::FailOpen { max })
@@ -51,7 +51,7 @@ async fn a_stale_verifier_does_not_say_that_a_key_is_unknown() {
     .await;
 }
 
-/// Its stream is over, and calls go through.
+/// Its stream has ended, and calls work.
 #[tokio::test]
 async fn a_stale_route_asks_about_a_token_of_a_new_key() {
     let world = World::start().await;

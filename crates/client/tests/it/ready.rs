@@ -1,4 +1,4 @@
-//! What a verifier says when it does not work.
+//! The messages of a verifier that does not work.
 
 use std::time::Duration;
 

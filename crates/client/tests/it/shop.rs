@@ -1,4 +1,4 @@
-//! A service to protect: it says for whom it was called, and counts its calls.
+//! A service to protect: it returns the subject of each call, and counts its calls.
 
 use std::{
     pin::Pin,
@@ -32,8 +32,8 @@ pub(crate) const READ: &str = "/tessera.v1.KeyService/ListKeys";
 pub(crate) const STREAM: &str = "/tessera.v1.RevocationService/Watch";
 pub(crate) const NOBODY: &str = "nobody";
 
-/// Borrows two services of the contract: `ListKeys` answers with whom its claims name, `Watch` with that
-/// for each message it gets; `AwaitPropagation` plays the film that its cursor names.
+/// Uses two services of the contract: `ListKeys` answers with the subject of the claims, `Watch` with the subject for
+/// each message; `AwaitPropagation` plays the film that its cursor names.
 #[derive(Clone, Default)]
 pub(crate) struct Shop {
     calls: Arc<AtomicUsize>,
@@ -47,7 +47,7 @@ pub(crate) fn listed() -> Requirements {
 }
 
 impl Shop {
-    /// How often the service itself was reached.
+    /// How often the service itself was called.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }

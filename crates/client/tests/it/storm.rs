@@ -1,4 +1,4 @@
-//! Everything at once between an authority and a verifier, with somebody who looks.
+//! All failures at once between an authority and a verifier, while its answers are checked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ const HOUR_SECONDS: i64 = 3600;
 /// How many violations are kept in words.
 const TOLD_MAX: usize = 10;
 
-/// Random numbers that are the same at each run (xorshift64*).
+/// Pseudo-random numbers that are the same in each run (xorshift64*).
 struct Dice(u64);
 
 impl Dice {
@@ -32,7 +32,7 @@ impl Dice {
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16) % sides
     }
 
-    /// As often as once in `times`.
+    /// True once in `times` on average.
     fn once_in(&mut self, times: u64) -> bool {
         self.roll(times) == 0
     }
@@ -42,7 +42,7 @@ impl Dice {
     }
 }
 
-/// What was looked at.
+/// What was checked.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) allowed: usize,
@@ -53,20 +53,20 @@ pub(crate) struct Seen {
     pub(crate) denied: usize,
     pub(crate) stale: usize,
     pub(crate) restarts: usize,
-    /// How often a round found the verifier at another address.
+    /// How often the verifier had moved to another address at the end of a round.
     pub(crate) moves: usize,
     pub(crate) snapshots_forced: usize,
     pub(crate) longest_age_allowed: Duration,
 }
 
-/// What came of one storm, or of several.
+/// The result of one storm, or of several.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) seen: Seen,
     pub(crate) violations: Vec<String>,
 }
 
-/// A token, and what is true of it.
+/// A token, and its actual state.
 struct Token {
     text: String,
     revoked_at: Option<Instant>,
@@ -79,7 +79,7 @@ pub(crate) struct Storm {
     world: World,
     /// One for each address that the verifier has.
     proxies: Vec<Proxy>,
-    /// Which of them it followed last.
+    /// The address that it followed last.
     followed: String,
     verifier: Verifier,
     mode: Mode,
@@ -88,14 +88,14 @@ pub(crate) struct Storm {
     /// How far it is ahead of the authority's.
     ahead: i64,
     dice: Dice,
-    /// For how many rounds the weather stays.
+    /// For how many rounds the current failure lasts.
     lasts: u64,
     tokens: Vec<Token>,
     outcome: Outcome,
 }
 
 impl Storm {
-    /// One whose verifier has so many addresses.
+    /// A storm whose verifier has this many addresses.
     pub(crate) async fn gather(seed: u64, addresses: u64, mode: Mode) -> Self {
         let world = World::start().await;
         let mut proxies = Vec::new();
@@ -137,7 +137,7 @@ impl Storm {
         self.change_weather();
         self.move_clocks();
         self.issue_and_revoke().await;
-        // Right after Revoke has answered: the event may not have left yet.
+        // Directly after Revoke has answered: the event may not have been sent yet.
         if self.dice.once_in(25) {
             self.world.kit.kill().await;
             let down_for = self.dice.millis(0, 30);
@@ -145,7 +145,7 @@ impl Storm {
             self.world.kit.restart().await;
             self.outcome.seen.restarts += 1;
         }
-        // Where the log no longer reaches back to the verifier's cursor, it needs a snapshot.
+        // If the log no longer has the events after the verifier's cursor, it needs a snapshot.
         if self.dice.once_in(50) {
             let authority = self.world.kit.authority();
             let purged = authority.purge(self.world.clock.now(), Seconds::days(90));
@@ -173,7 +173,7 @@ impl Storm {
                 2 => proxy.delay(self.dice.millis(10, 260)),
                 3 | 4 => proxy.disorder(self.dice.millis(20, 300)),
                 5 => {
-                    // What is on its way on the old connections arrives while new ones are at work.
+                    // Data in transit on the old connections arrives while new ones work.
                     proxy.disorder(self.dice.millis(20, 300));
                     proxy.cut();
                 }
@@ -182,7 +182,7 @@ impl Storm {
         }
     }
 
-    /// The authority's goes on; the verifier's goes with it, and jumps up to an hour ahead and behind.
+    /// The authority's clock advances; the verifier's advances with it, and jumps up to an hour ahead and behind.
     fn move_clocks(&mut self) {
         let on = Duration::from_secs(self.dice.roll(20));
         self.world.clock.advance(on);
@@ -203,9 +203,9 @@ impl Storm {
     }
 
     async fn issue_and_revoke(&mut self) {
-        // Most live for many hours, so that one whose clock is ahead has something to allow.
+        // Most live for many hours, so that a verifier with a clock ahead has something to allow.
         let ttl = if self.dice.once_in(4) { 300 } else { 20 * 3600 };
-        // Nobody else's, so that what ends together with others is this token alone.
+        // No other token has this subject or label, so that a revocation ends this token alone.
         let number = self.tokens.len();
         let (subject, label) = (format!("user:u{number}"), format!("stream:{number}"));
         let issued = self.world.issue(IssueRequest {
@@ -237,7 +237,7 @@ impl Storm {
         self.tokens.push(token);
     }
 
-    /// Looks at the last tokens, and at any, again and again.
+    /// Checks the last tokens, and random ones, again and again.
     async fn look_for(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -267,7 +267,7 @@ impl Storm {
         self.outcome.count(&look);
     }
 
-    /// In the end every token is what it is.
+    /// At the end the answer for every token is correct.
     async fn calm_down(&mut self) {
         self.proxies.iter().for_each(Proxy::resume);
         self.ahead = 0;

@@ -1,4 +1,4 @@
-//! Whom a connection trusts, and what it says where it does not work.
+//! The trust of a connection, and its messages when it does not work.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -49,7 +49,7 @@ impl Certificates {
     }
 }
 
-/// A server that implements nothing of ours, so that UNIMPLEMENTED shows that it was reached.
+/// A server without Tessera's services, so that UNIMPLEMENTED shows that it was reached.
 async fn serve(identity: Option<&Pem>, client_authority: Option<&Pem>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -74,7 +74,7 @@ fn connection(scheme: &str, address: SocketAddr) -> Connection {
     Connection::new(format!("{scheme}://localhost:{}", address.port()), key)
 }
 
-/// What a call of a connection ends with.
+/// The result of a call on a connection.
 async fn ask(connection: Connection) -> (Code, String) {
     let options = ClientOptions {
         deadline: Duration::from_millis(800),
@@ -117,7 +117,7 @@ async fn each_side_is_asked_who_it_is() {
     }
 }
 
-/// Each address is another name, which its certificate must be for.
+/// Each address has a separate name, which its certificate must be for.
 #[tokio::test]
 async fn of_several_addresses_one_with_a_wrong_certificate_is_left() {
     let made = Certificates::make();

@@ -81,7 +81,7 @@ async fn renewing_serves_the_old_token_and_then_the_new() {
     })
     .await;
     assert_eq!((gate.issues(), gate.refreshes()), (1, 1));
-    // With the last handle the renewing ends.
+    // The renewal ends with the last handle.
     drop(source);
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(gate.refreshes(), 1);
@@ -114,7 +114,7 @@ async fn an_error_that_passes_leaves_the_old_token_in_use() {
         assert_eq!(source.token().await.unwrap().expose(), old.expose());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    // Beyond its life there is none, and waiting helps.
+    // After its lifetime there is none, and waiting helps.
     let error = soon("an error", async {
         loop {
             if let Err(error) = source.token().await {
@@ -163,7 +163,7 @@ async fn an_error_that_stays_is_told_to_all_without_a_call_each() {
     );
 }
 
-/// A scope that policy takes from a live session ends the source, whatever token it still had.
+/// If policy removes a scope from a live session, the source ends, whatever token it still had.
 #[tokio::test]
 async fn what_policy_takes_is_permanent() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! What a verifier answers, and that it asks nobody for it.
+//! The answers of a verifier, which makes no call for them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ async fn each_kind_of_revocation_turns_allow_into_deny() {
         until(what, || is_revoked(&verifier, access(&issued))).await;
         let others_too = matches!(what, "client" | "realm");
         assert_eq!(is_revoked(&verifier, access(&other)), others_too, "{what}");
-        // What is issued after is good.
+        // Tokens that are issued later are valid.
         assert!(allows(&verifier, access(&world.issue(bound()).await)), "{what}");
     }
     let issued = world.issue(bound()).await;
@@ -68,7 +68,7 @@ async fn each_kind_of_revocation_turns_allow_into_deny() {
         )
     })
     .await;
-    // The key that follows comes with the stream.
+    // The next key arrives on the stream.
     let issued = world.issue(bound()).await;
     let began = std::time::Instant::now();
     until("the new key", || allows(&verifier, access(&issued))).await;
@@ -191,8 +191,8 @@ async fn nothing_is_allowed_before_the_first_snapshot() {
     assert!(!format!("{verifier:?}").contains("tsk_"));
 }
 
-/// Keys may be there and the set be empty because nothing came yet: only a checkpoint that answers a ping,
-/// after all that came before it was understood, makes it fresh.
+/// Keys may be there while the set is empty because nothing arrived yet: only a checkpoint that answers a ping, after
+/// everything before it was understood, makes it fresh.
 #[tokio::test]
 async fn keys_without_a_fresh_snapshot_allow_nothing() {
     let world = World::start().await;
@@ -262,7 +262,8 @@ async fn a_stalled_connection_turns_allow_into_stale_and_back() {
     };
     assert!(behind > bound);
 
-    // Per route: open up to a limit, or ask the authority (past the proxy there is none: it stays stale).
+    // Per route: open up to a limit, or ask the authority (it can't be reached past the proxy, so the token stays
+    // stale).
     let open = verifier
         .verify_with(&token, None, Mode::FailOpen { max: DAY })
         .await;
@@ -291,7 +292,7 @@ async fn a_stale_route_may_ask_the_authority() {
         ..viewer("user:ann")
     };
     let player = world.issue(player).await;
-    // Watching answers nothing that makes it fresh; calls go through.
+    // No checkpoint makes it fresh; calls work.
     let address = watch_server(&world, Script::CheckpointsWithoutNonce).await;
     let verifier = Verifier::start(world.options(Duration::from_secs(1), &address).await).unwrap();
     let read = scope("videos:read");
@@ -309,7 +310,7 @@ async fn a_stale_route_may_ask_the_authority() {
         reason(ask(access(&player), &read).await),
         DenyReason::WrongAudience
     );
-    // A verifier without any key asks too, and what it is told is not for it.
+    // A verifier without any key asks too, and the answer is for another audience.
     let address = watch_server(&world, Script::SnapshotNeverEnds).await;
     let keyless = Verifier::start(world.options(Duration::from_secs(1), &address).await).unwrap();
     let asked = async |token: &str| keyless.verify_with(token, Some(&read), Mode::Introspect).await;
@@ -320,7 +321,7 @@ async fn a_stale_route_may_ask_the_authority() {
     assert_eq!(reason(asked(access(&issued)).await), DenyReason::Inactive);
 }
 
-/// A key that the stream did not speak of: the first token that it signed makes the keys be read again.
+/// A key that the stream did not announce: the first token that it signed causes the keys to be read again.
 #[tokio::test]
 async fn an_unknown_key_makes_the_keys_be_read() {
     let world = World::start().await;
@@ -358,7 +359,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     let one = world.issue(viewer("user:ann")).await;
     world.revoke(Target::SessionId(one.session_id.clone())).await;
     until("revoked", || is_revoked(&verifier, access(&one))).await;
-    // Over by now, but for the leeway: a snapshot would leave it out, and who resumes has it still.
+    // Expired by now, except for the leeway: a snapshot would leave it out, and a resumed stream still has it.
     let three = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&three).to_owned())).await;
     until("revoked", || is_revoked(&verifier, access(&three))).await;
@@ -370,7 +371,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     assert_eq!(verifier.status().entries, 3);
     assert!(is_revoked(&verifier, access(&three)));
 
-    // Another authority, with another log, takes the place of the first.
+    // Another authority, with another log, replaces the first.
     let at = world.address.trim_start_matches("http://").to_owned();
     world.kit.stop().await;
     let second = World::with(world.clock.clone(), &at).await;
@@ -379,7 +380,8 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
         kept.entries == 3 && kept.is_ready,
         "what was known stays in force"
     );
-    // The API key is none of the second's, so this verifier can't go on; one that may, starts from there.
+    // The second authority does not know the API key, so this verifier can't continue; a verifier with a valid key
+    // starts there.
     until("refused", || {
         verifier.status().problem.is_some_and(|p| p.contains("API key"))
     })
@@ -390,7 +392,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     assert_eq!(verifier.status().entries, 0);
 }
 
-/// The place is too old for the log: a snapshot replaces the set.
+/// The position is too old for the log: a snapshot replaces the set.
 #[tokio::test]
 async fn a_cursor_that_expired_means_a_new_snapshot() {
     let world = World::start().await;
@@ -420,7 +422,7 @@ async fn a_cursor_that_expired_means_a_new_snapshot() {
     assert_eq!(verifier.status().entries, 1, "it replaced the old one");
 }
 
-/// While a new snapshot is on its way, nothing that is revoked comes back.
+/// While a new snapshot arrives, nothing that is revoked becomes valid again.
 #[tokio::test]
 async fn a_snapshot_is_in_force_when_it_is_complete() {
     let world = World::start().await;
@@ -447,7 +449,7 @@ async fn a_snapshot_is_in_force_when_it_is_complete() {
     soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     assert!(is_revoked(&verifier, access(&issued)));
     proxy.cut();
-    // The second stream is given up for the third, so it was read as far as it goes.
+    // The second stream was given up for the third, so it was read to its end.
     until("a third stream", || {
         assert!(is_revoked(&verifier, access(&issued)));
         gate.streams() >= 3
@@ -455,14 +457,14 @@ async fn a_snapshot_is_in_force_when_it_is_complete() {
     .await;
 }
 
-/// The authority leaves out of a snapshot what no token is alive for by its own clock, so no leeway may
-/// bring such a token back.
+/// The authority leaves out of a snapshot the revocations of tokens that have expired by its own clock, so no leeway
+/// may make such a token valid again.
 #[tokio::test]
 async fn a_snapshot_does_not_revive_a_revoked_token_within_the_leeway() {
     let world = World::start().await;
     let issued = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&issued).to_owned())).await;
-    // Over, but within the leeway: the snapshot still has it.
+    // Expired, but within the leeway: the snapshot still has it.
     world.clock.advance(Duration::from_secs(3600 + 25));
     let verifier = world.verifier().await;
     assert!(is_revoked(&verifier, access(&issued)));
@@ -472,7 +474,7 @@ async fn a_snapshot_does_not_revive_a_revoked_token_within_the_leeway() {
     assert!(!allows(&verifier, access(&issued)));
 }
 
-/// One whose clock is far behind would take the token for a good one.
+/// A verifier whose clock is far behind would accept the token.
 #[tokio::test]
 async fn what_a_snapshot_left_out_is_refused_by_a_clock_that_is_behind() {
     let world = World::start().await;
@@ -515,7 +517,7 @@ async fn entries_leave_when_they_can_matter_no_more() {
     let issued = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&issued).to_owned())).await;
     until("revoked", || is_revoked(&verifier, access(&issued))).await;
-    // Expired by the authority, and still within the leeway.
+    // Expired for the authority, and still within the leeway.
     world.clock.advance(Duration::from_secs(3600 + 59));
     let through = world.revoke(Target::Subject("user:bob".to_owned())).await;
     until("the next", || {
@@ -528,7 +530,8 @@ async fn entries_leave_when_they_can_matter_no_more() {
     until("one forgotten", || verifier.status().entries == 1).await;
     world.clock.advance(2 * DAY);
     until("all forgotten", || verifier.status().entries == 0).await;
-    // Clocks that go back revive nothing: it is over until a new snapshot says that it is revoked.
+    // Clocks that go back make nothing valid again: the token stays expired until a new snapshot says that it is
+    // revoked.
     world.clock.turn_back(2 * DAY + Duration::from_secs(3600));
     assert!(!allows(&verifier, access(&issued)));
     until("a new snapshot", || is_revoked(&verifier, access(&issued))).await;
@@ -548,7 +551,7 @@ fn sequence(cursor: &str) -> u64 {
     tessera_core::Cursor::parse(cursor).unwrap().sequence.0
 }
 
-/// `AwaitPropagation` passes because the verifier said that it has applied it.
+/// `AwaitPropagation` succeeds because the verifier reported that it has applied it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fence_hears_a_required_verifier() {
     let world = World::start().await;

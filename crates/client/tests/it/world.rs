@@ -21,7 +21,7 @@ impl World {
         Self::with(TestClock::new(), "127.0.0.1:0").await
     }
 
-    /// An authority with a clock and at an address that something else has, or had.
+    /// An authority with a clock and an address that are shared with another one.
     pub(crate) async fn with(clock: TestClock, at: &str) -> Self {
         let policy = PolicyDirectory::new();
         let builder = TestAuthority::builder()
@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// How `name` connects to the authority at `address`.
+    /// The connection of `name` to the authority at `address`.
     pub(crate) async fn connection(&self, realm: &str, name: &str, address: &str) -> Connection {
         let api_key = self.kit.api_key_of(realm, &format!("client:{name}")).await;
         Connection::new(address, api_key)
@@ -82,7 +82,7 @@ impl World {
         self.admin.revoke(request).await.unwrap()
     }
 
-    /// The rules without the lines that begin so, put in force.
+    /// Removes the rules that begin so, and puts the rest in force.
     pub(crate) async fn take_rules(&self, start: &str) {
         self.policy.take(start);
         self.kit.reload_policy().await;
