@@ -1,4 +1,4 @@
-//! What a finding never repeats: secrets, and whatever is no name. A file may have anything in it by mistake,
+//! Text that a finding never repeats: secrets, and anything that is not a name. A file may contain anything by mistake,
 //! and findings go to logs and callers.
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,7 @@
 
 use tessera_policy::{Policy, PolicyError};
 
-/// What is pasted, and what of it must be nowhere.
+/// The pasted texts, and the part of each that must appear nowhere.
 const PASTED: [(&str, &str); 7] = [
     ("the pass phrase is canary!", "canary"),
     ("tsk_canary0123456789", "canary"),
@@ -55,7 +55,7 @@ fn no_finding_repeats_what_was_pasted_into_a_file() {
         let text = String::from_utf8(bytes.clone()).unwrap();
         for (kind, (pasted, canary)) in PASTED.into_iter().enumerate() {
             let quoted = pasted.replace(' ', "_");
-            // Each word is replaced by some of what is pasted: by all of it would take a minute.
+            // Each word is replaced by some of the pasted texts: all of them would take a minute.
             let some = |all: Vec<String>| all.into_iter().skip(kind).step_by(PASTED.len());
             let wrong = some(with_each_word_replaced(&text, pasted))
                 .chain(some(with_each_word_replaced(&text, &quoted)));
@@ -79,7 +79,7 @@ fn no_finding_repeats_the_name_of_a_file_that_is_a_secret() {
         let error = Policy::from_files(&[(name.as_str(), b"x")]).unwrap_err();
         let found = &error.diagnostics[0];
         assert_eq!(found.code, "P006");
-        // A name that has no shape of a secret is the only thing that tells which file is meant.
+        // A name without the form of a secret is the only indication of the file.
         if pasted.ends_with('!') {
             continue;
         }

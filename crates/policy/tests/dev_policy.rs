@@ -28,7 +28,7 @@ fn scopes(names: &[&str]) -> ScopeSet {
     names.iter().map(|name| Scope::parse(name).unwrap()).collect()
 }
 
-/// What `subject` with asserted `asserted` is granted of the whole catalogue, as text.
+/// What is granted to `subject` with the roles `asserted`, out of the whole catalogue, as text.
 fn granted(subject: &str, asserted: &[&str]) -> String {
     let policy = policy();
     let subject = Subject::parse(subject).unwrap();

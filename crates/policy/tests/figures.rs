@@ -42,7 +42,7 @@ fn policy() -> Policy {
     .unwrap()
 }
 
-/// Nanoseconds per call, the best of five rounds: a machine does other things too.
+/// Nanoseconds per call, the best of five rounds, since the machine has other work too.
 fn nanos(calls: u32, mut call: impl FnMut(u32)) -> f64 {
     let round = |_| {
         let started = Instant::now();

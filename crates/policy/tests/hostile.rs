@@ -42,7 +42,7 @@ roles = ["role:editor"]
 allow = ["videos/v1:play", "videos:read"]
 deny = ["videos/secret:play"]
 "#;
-/// A model that Casbin itself serves, with the rules of ours.
+/// A model that Casbin itself serves, with the rules of the built-in one.
 const OTHER_MATCHER: &str = r#"m = g(r.sub, p.sub, r.dom) && (p.dom == "*" || r.dom == p.dom) && keyMatch(r.obj, p.obj) && keyMatch(r.act, p.act)"#;
 
 fn good() -> Vec<(&'static str, Vec<u8>)> {
@@ -170,7 +170,7 @@ impl Damage {
     }
 }
 
-/// How many rules a file has, for whoever looks at it.
+/// How many rules a file has, counted independently.
 fn count_rules(bytes: &[u8]) -> usize {
     let text = std::str::from_utf8(bytes).unwrap();
     let is_rule = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with('#');
@@ -237,7 +237,7 @@ proptest! {
     }
 }
 
-/// What is said of a file of rules with this one line.
+/// The help for a file of rules with this one line.
 fn help_of(rule: &str) -> String {
     let mut files = good();
     files[2].1 = format!("{rule}\n").into_bytes();

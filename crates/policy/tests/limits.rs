@@ -1,4 +1,4 @@
-//! Limits, and what a directory may hold.
+//! Limits, and the files that a directory may contain.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

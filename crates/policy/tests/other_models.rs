@@ -1,4 +1,4 @@
-//! Models that are not ours, which Casbin itself serves.
+//! Other models, which Casbin itself serves.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -112,7 +112,7 @@ fn patterns_of_casbin_decide() {
         ("sandbox", "user:bob", &["role:editor"], "videos/1:play", false),
         ("production", "user:ann", &[], "videos/secret:play", false),
         ("production", "user:bob", &[], "videos/1:play", false),
-        // The catalogue is asked before Casbin.
+        // The catalogue is checked before Casbin.
         ("production", "client:all", &[], "videos/1/2:play", false),
         ("elsewhere", "client:all", &[], "videos/1:play", false),
     ] {
@@ -319,7 +319,7 @@ fn a_pattern_that_casbins_read_differently_is_refused_where_it_stands() {
                 .all(|found| is_expected(&found.message) && found.help.is_some())
         );
     }
-    // What is no pattern has no signs of one.
+    // A text that is not a pattern has no characters of one.
     let found = load(ACL, "p, role:viewer, videos, (read)\n", "")
         .unwrap_err()
         .diagnostics;

@@ -1,5 +1,5 @@
-//! What is accepted of other models is what Casbin decides alike in another language: random models, rules and
-//! questions, over all that is accepted and much that is not, asked of pycasbin too.
+//! Accepted other models are decided the same way by Casbin in another language: random models, rules and questions,
+//! over everything that is accepted and much that is not, compared with pycasbin.
 //!
 //! `.ci/peers` installs pycasbin; `cargo test -p tessera-policy --test pycasbin -- --ignored`
 #![allow(
@@ -28,7 +28,7 @@ const QUESTIONS: usize = 16;
 
 const REALMS: [&str; 2] = ["production", "sandbox"];
 const ROLES: [&str; 4] = ["role:a", "role:b", "role:c", "role:d"];
-/// What mean something to patterns, expressions and files elsewhere, and are subjects of tokens.
+/// Texts with a special meaning in patterns, expressions and files elsewhere, which are subjects of tokens.
 const ODD_SUBJECTS: [&str; 9] = [
     "spiffe://example.org/ns/prod",
     "o'neil@example.org",
@@ -69,7 +69,7 @@ impl Random {
     }
 }
 
-/// A model with rules, and what is asked.
+/// A model with rules, and the questions.
 struct Case {
     model: String,
     rules: String,
@@ -90,12 +90,12 @@ struct Maker<'a> {
     random: &'a mut Random,
     fields: Vec<&'static str>,
     has_realms: bool,
-    /// The fields of the rule that are given to a function, with its name.
+    /// The fields of the rule that are arguments of a function, with its name.
     patterns: BTreeMap<&'static str, &'static str>,
     words: Words,
 }
 
-/// The names of one case: where there are few, many rules are about the same.
+/// The names of one case: if there are few, many rules are about the same name.
 #[derive(Clone)]
 struct Words {
     subjects: Vec<&'static str>,
@@ -134,7 +134,7 @@ const PATTERNS: [&str; 6] = [
     "keyMatch5",
     "regexMatch",
 ];
-/// What is refused, or decided alike all the same.
+/// Conditions that are refused, or decided the same way.
 const ODD_CONDITIONS: [&str; 22] = [
     "r.sub.Age > 18",
     "r.act in (\"read\", \"write\")",
@@ -255,7 +255,7 @@ impl Maker<'_> {
             let pattern = self.pattern(name, field);
             return format!("{sign}{name}(r.{field}, \"{pattern}\")");
         }
-        // A field is given to one function, or nothing would be a pattern for both.
+        // A field is an argument of only one function, otherwise nothing would be a pattern for both.
         let name = *self.patterns.entry(field).or_insert(name);
         format!("{sign}{name}(r.{field}, p.{field})")
     }
@@ -402,7 +402,7 @@ impl Maker<'_> {
         format!("g, {member}, {role}{realm}\n")
     }
 
-    /// Rules without doubles, which are refused.
+    /// Rules without duplicates, which are refused.
     fn rules(&mut self) -> String {
         let mut seen = HashSet::new();
         let mut rules = String::new();
@@ -467,7 +467,7 @@ fn case(random: &mut Random) -> Case {
         words,
     };
     let mut matcher = maker.matcher();
-    // Most policies tie the subject, or every rule would be about everybody.
+    // Most policies compare the subject, otherwise every rule would apply to every subject.
     if !maker.random.one_in(4) {
         let subject = if has_realms {
             "g(r.sub, p.sub, r.dom)"
@@ -566,7 +566,7 @@ fn decide(policy: &Policy, asked: &Asked) -> bool {
     verdict == Verdict::Allowed
 }
 
-/// pycasbin in a process of its own: a line for each case, and one for the answers.
+/// pycasbin in a separate process: a line for each case, and one for the answers.
 struct Oracle(Child, BufReader<std::process::ChildStdout>);
 
 impl Oracle {

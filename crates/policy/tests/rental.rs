@@ -100,7 +100,7 @@ fn a_rule_of_one_realm_means_nothing_in_another() {
 
 #[test]
 fn a_parameter_is_one_segment_though_a_pattern_matches_more() {
-    // `videos/*` matches it as Casbin matches, but there is no such scope.
+    // `videos/*` matches it in Casbin, but there is no such scope.
     let reason = ask("production", "user:ann", &["role:viewer"], "videos/a/b:play").unwrap_err();
     assert_eq!(reason, "the catalogue has no scope videos/a/b:play");
 }
@@ -166,7 +166,7 @@ fn carriage_returns_before_line_feeds_change_nothing() {
 }
 
 proptest! {
-    /// Casbin drops lines that it does not understand. Whatever a file says, ours are all there or none.
+    /// Casbin drops lines that it does not understand. With any file, either all rules are there or none.
     #[test]
     fn no_line_is_ever_dropped(
         edits in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(&b"pg, *#\"\r\n/:rolevdny\xc3\x00"[..])), 1..6),

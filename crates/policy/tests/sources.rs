@@ -77,7 +77,7 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_without_waiting() {
     assert_eq!(codes(Sources::read(directory.path())), expected);
 }
 
-/// A directory beside one with a secret, and what may be in it.
+/// A directory beside one with a secret, and links that may be in it.
 #[cfg(unix)]
 fn beside_a_secret() -> (tempfile::TempDir, std::path::PathBuf) {
     let world = tempfile::tempdir().unwrap();
@@ -102,7 +102,7 @@ fn no_link_leads_out_of_the_directory() {
     let links: [(&str, &str); 8] = [
         ("relative.csv", "../data/server.key"),
         ("absolute.csv", key.to_str().unwrap()),
-        // An absolute link may lead anywhere when it is followed.
+        // An absolute link may lead anywhere.
         ("own.csv", &format!("{}/policy.csv", directory.display())),
         ("device.csv", "/dev/zero"),
         ("through.csv", "tests/../../data/server.key"),
@@ -122,7 +122,7 @@ fn no_link_leads_out_of_the_directory() {
         assert!(!error.to_string().contains("canary"), "{error}");
         fs::remove_file(directory.join(name)).unwrap();
     }
-    // A directory in the place of the tests, and one that a link of a link names.
+    // A directory instead of the tests, and one that a link to a link names.
     fs::remove_dir_all(directory.join("tests")).unwrap();
     fs::write(data.join("zz.toml"), "canary").unwrap();
     symlink("../data", directory.join("tests")).unwrap();
@@ -165,7 +165,7 @@ fn a_file_that_is_replaced_by_a_link_again_and_again_is_never_followed_outside()
         world.path().join("link"),
         directory.join("zz.csv"),
     );
-    // From here on there always is one of the name.
+    // From here on a file with the name always exists.
     fs::write(&name, "# right\n").unwrap();
     let replace = |_| {
         fs::write(&real, "# right\n").unwrap();
@@ -204,7 +204,7 @@ fn a_file_without_permission_is_refused() {
     let kept = directory.path().join("kept.csv");
     fs::write(&kept, "").unwrap();
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o000)).unwrap();
-    // Nobody keeps root out.
+    // Permissions do not stop root.
     if fs::File::open(&kept).is_err() {
         assert_eq!(
             codes(Sources::read(directory.path())),
@@ -248,7 +248,7 @@ fn while_changing<T>(change: impl Fn(usize) + Send + Sync, read: impl FnOnce() -
                 change(round);
             }
         });
-        // Also when `read` panics, or the scope would wait for ever.
+        // Also when `read` panics, or the scope would wait forever.
         let _done = OnDrop(&is_done);
         read()
     })
@@ -262,7 +262,7 @@ fn a_directory_that_is_switched_while_it_is_read_is_never_mixed() {
     for version in ["a", "b"] {
         let data = mount.path().join(format!("..{version}"));
         write_default(&data);
-        // Each file tells which version it is, so a mixture has another revision than either.
+        // Each file names its version, so a mixture has a different revision from both.
         for name in ["model.conf", "catalogue.toml", "policy.csv", "tests/dev.toml"] {
             let mut text = fs::read_to_string(data.join(name)).unwrap();
             text.push_str(&format!("\n# {version}\n"));

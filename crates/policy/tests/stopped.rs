@@ -1,4 +1,4 @@
-//! Work that nobody wants any more ends, wherever it is.
+//! Work that is no longer needed ends, at any point.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +17,7 @@ use std::{
 use tessera_core::{RealmName, Scope, Subject};
 use tessera_policy::{LoadError, Policy, Sources, Stopped, Work, diff_within};
 
-/// How long work that was cancelled may go on. A step takes far less; a machine that is busy takes its time.
+/// How long cancelled work may continue. A step takes far less, but a busy machine is slow.
 const SOON: Duration = Duration::from_secs(2);
 
 fn catalogue(realms: usize, scopes: usize) -> String {
@@ -52,7 +52,7 @@ fn sources(catalogue: &str, rules: &str, tests: &str, matcher: Option<&str>) -> 
     Sources::from_memory(&files).unwrap()
 }
 
-/// Runs work that takes long, cancels it in its midst, and asserts that it ends soon.
+/// Runs work that takes long, cancels it before its end, and asserts that it ends soon.
 fn ends_soon<T: Send>(what: &str, run: impl FnOnce(&Work) -> Result<T, Stopped> + Send) {
     let work = Work::unbounded();
     thread::scope(|scope| {
@@ -62,7 +62,7 @@ fn ends_soon<T: Send>(what: &str, run: impl FnOnce(&Work) -> Result<T, Stopped> 
             let result = run(&running);
             sender.send((result.is_err(), Instant::now())).unwrap();
         });
-        // It is under way for a while; what was ready before that would not need to be stopped.
+        // It must still be running: work that is already done would not need to be stopped.
         assert!(
             ended.recv_timeout(Duration::from_millis(50)).is_err(),
             "{what} takes too little"

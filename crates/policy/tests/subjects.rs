@@ -1,4 +1,4 @@
-//! Subjects as identity systems give them: rules, patterns and Casbin take them letter by letter.
+//! Subjects as identity systems provide them: rules, patterns and Casbin treat them literally.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +18,7 @@ scopes.\"videos:read\" = \"r\"
 scopes.\"videos:write\" = \"w\"
 ";
 
-/// Subjects that a rule can name: without a comma, a quote and `#`, braces only where no pattern is meant.
+/// Subjects that a rule can name: without a comma, a quote and `#`, and braces only if no pattern is meant.
 const NAMED: [&str; 7] = [
     "spiffe://example.org/ns/prod/sa/videos",
     "arn:aws:iam::123456789012:user/Ann Smith",
@@ -49,7 +49,8 @@ fn may(policy: &Policy, subject: &str, scope: &str) -> bool {
     verdict == Verdict::Allowed
 }
 
-/// The loader asks Casbin about a sample of each policy, so loading shows that both take the names alike.
+/// The loader asks Casbin about a sample of each policy, so a successful load shows that both treat the names the same
+/// way.
 #[test]
 fn rules_name_subjects_letter_by_letter() {
     for subject in NAMED {
@@ -93,7 +94,7 @@ fn clients_issue_for_the_subjects_that_their_rules_name() {
     assert!(permits(&spiffe, "spiffe://example.org/ns/prod/sa/videos"));
     assert!(!permits(&spiffe, "spiffe://example.org/ns/production"));
     assert!(!permits(&spiffe, "spiffe://example.com/ns/prod/sa/videos"));
-    // A dot-dot is no way up: names are texts, not paths.
+    // A dot-dot does not go up: names are texts, not paths.
     assert!(permits(&spiffe, "spiffe://example.org/ns/prod/../x"));
     assert!(!permits(&rule("user:*"), "users/user:ann"));
     assert!(permits(&rule("CN=Ann *"), "CN=Ann Smith"));
