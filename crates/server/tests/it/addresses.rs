@@ -1,4 +1,4 @@
-//! API keys that may be used from some addresses only: every way in asks.
+//! API keys that may be used only from some addresses: every endpoint checks this.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::endpoints::{Answer, FORM, send, text};
 const INSIDE: [&str; 4] = ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7", "192.0.2.1"];
 const OUTSIDE: [&str; 4] = ["11.0.0.1", "::ffff:11.0.0.1", "2001:db9::7", "192.0.2.2"];
 
-/// A world whose proxy is the test itself, and a client with a key for [`INSIDE`].
+/// A world in which the test itself is the proxy, and a client with a key for [`INSIDE`].
 async fn world() -> (World, Client, Client) {
     let world = World::with(Setup {
         server: Limits {
@@ -62,7 +62,7 @@ async fn introspect(app: &Client, address: &str) -> Result<(), Status> {
     app.tokens().introspect(from(address, request)).await.map(drop)
 }
 
-/// What each way in over HTTP answers to a key from an address.
+/// The answers of each HTTP endpoint to a key from an address.
 async fn ways_in(world: &World, app: &Client, address: &str) -> Vec<Answer> {
     let key = &app.api_key;
     let basic = format!("Basic {}", STANDARD.encode(format!("app:{key}")));
@@ -143,10 +143,10 @@ async fn every_way_in_asks_from_where_a_key_is_used() {
         (401, "invalid_client")
     );
     login.problem(403, "ADDRESS_NOT_ALLOWED");
-    // Without a header of the proxy it is the proxy that calls.
+    // Without a header of the proxy, the proxy's own address counts.
     let refused = app.issue(IssueRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "PermissionDenied / ADDRESS_NOT_ALLOWED");
-    // Who has another secret learns nothing of the addresses.
+    // A caller with a wrong secret learns nothing about the addresses.
     let wrong = app.api_key.clone();
     let (head, tail) = wrong.split_at(wrong.len() - 20);
     let wrong = world.with_key(&format!(
@@ -168,7 +168,7 @@ async fn a_session_goes_on_for_its_user_wherever_that_is() {
     let headers = [json, ("x-forwarded-for", OUTSIDE[0])];
     let renewed = send(&world, "POST /auth/refresh", &headers, renew.as_bytes()).await;
     assert_eq!(renewed.status, 200, "{}", renewed.body);
-    // A client that shows its key is asked again.
+    // The address of a client that sends its key is checked again.
     let mut tokens = app.tokens();
     let issued = tokens.issue(from(
         INSIDE[0],

@@ -93,7 +93,7 @@ async fn a_rolled_key_works_for_the_overlap() {
     world.clock.advance(Seconds(100));
     let refused = app.issue(IssueRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
-    // Sessions of the old key go on with the new one.
+    // Sessions of the old key continue with the new one.
     let refresh_token = tessera_testkit::world::refresh_token(issued.tokens.as_ref());
     assert_eq!(successor.refresh(&refresh_token).await.unwrap().generation, 2);
 }
@@ -271,7 +271,7 @@ async fn a_successor_ends_when_its_predecessor_would_have() {
         assert_eq!(successor.made_with_id, id);
         holder = world.with_key(&rolled.secret);
     }
-    // Rolled by an administrator, it ends then, too.
+    // After a roll by an administrator, it ends at the same time, too.
     let id = id_of(&holder.api_key);
     let rolled = admin.api_keys().roll_api_key(roll(&id, 0)).await.unwrap();
     assert_eq!(rolled.into_inner().api_key.unwrap().expire_time, end);
@@ -381,7 +381,7 @@ async fn a_roll_that_races_a_revocation_leaves_no_key() {
     }
 }
 
-/// Makes keys with `maker`, and with those, until it is refused.
+/// Makes keys with `maker`, and with those keys, until it is refused.
 async fn make_until_refused(world: &World, maker: String) -> Vec<String> {
     let (mut made, mut next) = (Vec::new(), maker);
     loop {
@@ -419,7 +419,7 @@ async fn keys_that_are_made_while_their_maker_is_revoked_end_with_it_or_are_name
         };
         let making = async {
             let mut made = Vec::new();
-            // What is made goes on where its maker is revoked alone.
+            // Made keys continue to work if only their maker is revoked.
             while made.len() < 8 {
                 let keys = world.with_key(&thief).api_keys();
                 match keys.clone().create_api_key(create("admin")).await {
@@ -459,7 +459,7 @@ async fn a_key_that_another_client_rolled_was_made_by_that_one() {
     let rolled = rolled.unwrap().into_inner();
     let made_with = rolled.api_key.unwrap().made_with_id;
     assert_eq!(made_with, id_of(&thief.api_key));
-    // Whoever rolled it saw its secret.
+    // The client that rolled the key saw the new secret.
     let request = RevokeApiKeyRequest {
         with_made_keys: true,
         ..revoke(&id_of(&thief.api_key))
@@ -509,7 +509,7 @@ async fn permissions_name_the_client_whose_keys_they_are_for() {
         refused.message().contains("tessera/api-keys/client:admin:create"),
         "{refused}"
     );
-    // Rolling ends the old key as well: it takes both permissions.
+    // Rolling also ends the old key: it needs both permissions.
     let refused = keys
         .roll_api_key(roll(&id_of(&app.api_key), 0))
         .await
@@ -748,7 +748,7 @@ async fn a_key_says_what_it_came_of_and_what_came_of_it() {
     assert!(own.descendants.is_empty() && own.api_key.unwrap().made_by.is_empty());
 }
 
-/// The day on which a key was last used, as the store has it.
+/// The day on which a key was last used, from the store.
 async fn used_on(store: &Arc<dyn Store>, id: &str) -> Option<Timestamp> {
     let key = store.api_key(&ApiKeyId::parse(id).unwrap()).await.unwrap();
     key.unwrap().last_used_on
@@ -791,7 +791,7 @@ async fn the_day_of_the_last_use_is_known_at_once_and_written_behind_the_calls()
         (shown().await, used_on(&store, &id).await),
         (Some(today.as_seconds()), Some(today))
     );
-    // The next day, and no second time on one day: a revocation keeps the day.
+    // The next day, and only once per day: a revocation keeps the day.
     world.clock.advance(Seconds::DAY);
     let tomorrow = today.plus(Seconds::DAY);
     app.issue(IssueRequest::default()).await.unwrap();
@@ -847,7 +847,7 @@ async fn keys_to_look_at_are_listed_in_full_pages() {
     world.clock.advance(Seconds::days(95));
     let admin = world.client("production", "admin").await;
     for secret in &secrets[..6] {
-        // It is let in, and may have nothing.
+        // It is authenticated, but has no scopes.
         let denied = world.with_key(secret).issue(IssueRequest::default()).await;
         assert_eq!(reason(&denied.unwrap_err()), "PermissionDenied / SCOPE_DENIED");
     }
@@ -857,7 +857,7 @@ async fn keys_to_look_at_are_listed_in_full_pages() {
         ends_within: days.and_then(|days| seconds(days * 86_400)),
         ..ListApiKeysRequest::default()
     };
-    // The administrator's first key, too: its last use is of the day on which it made the others.
+    // The administrator's first key is included: its last use is of the day on which it made the others.
     let stale = ["client:admin", "client:c6", "client:c7", "client:c8", "client:c9"];
     assert_eq!(
         listed(&admin, &asked(Some(90), None)).await,
@@ -932,7 +932,7 @@ async fn a_dead_key_is_kept_while_a_key_that_came_of_it_is() {
     let left = async |days: u32| {
         world.clock.advance(Seconds::days(days));
         let (now, audit) = (world.clock.now(), Seconds::days(90));
-        // As many as there are between two looks at API keys.
+        // The number of purges between two checks of API keys.
         for _ in 0..720 {
             world.authority.purge(now, audit).await.unwrap();
         }
@@ -942,7 +942,7 @@ async fn a_dead_key_is_kept_while_a_key_that_came_of_it_is() {
         }
         left
     };
-    // The maker and the key that was rolled have been dead for long; what came of them works.
+    // The maker and the rolled key have been dead for long; their successors work.
     assert_eq!(left(50).await, [true, true, true, true]);
     assert_eq!(left(45).await, [false, false, false, false]);
 }

@@ -1,4 +1,4 @@
-//! The audit trail over gRPC: who did what is found, followed and checked.
+//! The audit trail over gRPC: records are found, followed and verified.
 
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ async fn pages_of_both_orders_have_each_record_once() {
     assert_eq!(oldest.len(), 23);
 }
 
-/// Going back over more records of later times than are read at once.
+/// Reads backwards over more later records than are read at once.
 #[tokio::test]
 async fn the_newest_of_long_ago_are_found_behind_many_that_are_newer() {
     let world = World::start().await;
@@ -200,7 +200,7 @@ async fn nobody_sees_another_realm_or_without_permission() {
     );
 }
 
-/// Each kind of call, of streams and of HTTP, once; more of the same are counted.
+/// Each kind of call, of streams and of HTTP, once; repetitions are counted.
 #[tokio::test]
 async fn refused_calls_are_recorded_and_counted() {
     let world = World::start().await;
@@ -242,7 +242,7 @@ async fn refused_calls_are_recorded_and_counted() {
     assert_eq!((last.call.as_str(), last.times), ("Reload", 4));
 }
 
-/// A key whose secret is wrong, one that was revoked, and one from another address; a key that nobody has is not recorded.
+/// A key with a wrong secret, a revoked one, and one from another address; an unknown key is not recorded.
 #[tokio::test]
 async fn refused_credentials_are_recorded_with_the_key_and_the_address() {
     let world = World::start().await;
@@ -292,7 +292,7 @@ async fn refused_credentials_are_recorded_with_the_key_and_the_address() {
     }
 }
 
-/// Whoever shows a refresh token of another client's session is recorded, and the session goes on.
+/// A caller that sends a refresh token of another client's session is recorded, and the session continues.
 #[tokio::test]
 async fn a_refresh_token_in_the_wrong_hands_is_recorded() {
     let world = World::start().await;
@@ -357,8 +357,8 @@ async fn a_tail_begins_where_it_is_told_and_misses_nothing() {
     assert_eq!(sessions, [before.session_id, after.session_id]);
 }
 
-/// Whoever follows with a filter that matches nothing reads as fast as it can. Of all who read, one does at a time, and
-/// what a caller has left behind counts until it ends.
+/// A follower whose filter matches nothing reads as fast as it can. Only one reader reads at a time, and the work that
+/// a caller has left counts until it ends.
 #[tokio::test]
 async fn one_reads_the_trail_at_a_time_though_its_caller_has_left() {
     let store = Fragile::new();
@@ -382,7 +382,7 @@ async fn one_reads_the_trail_at_a_time_though_its_caller_has_left() {
     assert_eq!(soon("the next", next).await.unwrap().len(), 1);
 }
 
-/// A tail outlives the call that began it, and not the permission.
+/// A tail may outlast the call that began it, but not the permission.
 #[tokio::test]
 async fn a_tail_ends_with_the_key_that_began_it() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! Backups over the wire: who may make one, one at a time, and what a caller is told.
+//! Backups over the wire: which callers may make one, one at a time, and the messages to callers.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ async fn begin(client: &Client) -> Result<Streaming<CreateBackupResponse>, Statu
     begun.map(tonic::Response::into_inner)
 }
 
-/// What is left of a backup: its items, and what it says at its end.
+/// The rest of a backup: its items, and the final message.
 async fn rest(mut parts: Streaming<CreateBackupResponse>) -> Result<(Vec<Item>, Option<Backup>), Status> {
     let (mut items, mut reading, mut backup) = (Vec::new(), Items::default(), None);
     while let Some(part) = parts.message().await? {
@@ -117,7 +117,7 @@ async fn one_is_made_at_a_time_and_who_leaves_ends_it() {
     assert!(rest(next.await).await.unwrap().1.is_some());
 }
 
-/// What was given is of no use where the audit trail can't say that it was given.
+/// A backup is unusable if the audit trail can't record that it was sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_cannot_be_recorded_is_not_made() {
     let store = Fragile::new();

@@ -1,5 +1,5 @@
-//! Bad input at every HTTP endpoint: each fails as its documents say, in time, tells no secret to anybody, and
-//! leaves everything as it was.
+//! Bad input at every HTTP endpoint: each fails as its documents say, in time, reveals no secret, and leaves everything
+//! unchanged.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ impl Target {
         let world = World::with(Setup {
             store: store.clone(),
             server: Limits {
-                // Who guesses so often is soon told to wait, which is not what is looked at here.
+                // A caller with so many wrong guesses is soon told to wait, which this test does not check.
                 refusals_per_second_per_address: NonZeroU32::MAX,
                 ..Limits::default()
             },
@@ -59,7 +59,7 @@ impl Target {
         }
     }
 
-    /// All that is stored: sessions, API keys, what was audited, and how many events there were.
+    /// Everything that is stored: sessions, API keys, audit records, and the number of events.
     async fn stored(&self) -> String {
         let sessions = sessions(self.store.as_ref()).await;
         let realm = realm("production");
@@ -70,7 +70,7 @@ impl Target {
         format!("{sessions:#?}\n{keys:#?}\n{audited:#?}\n{committed:?}")
     }
 
-    /// What a good request is answered after all the bad ones.
+    /// The answers to valid requests after all the bad ones.
     async fn is_as_it_was(&self) {
         let Self { world, secrets, .. } = self;
         let body = json!({ "refreshToken": secrets.refresh_token }).to_string();
@@ -132,10 +132,10 @@ async fn every_endpoint_that_is_described_is_in_the_table_and_works() {
         .collect();
     listed.sort();
     let mut found = described.endpoints();
-    // What follows `/forward-auth` is somebody else's request: `proxied_paths.rs` sends it.
+    // The path after `/forward-auth` is the request of another client: `proxied_paths.rs` sends it.
     found.retain(|(_, path)| path != "/forward-auth/{path}");
     assert_eq!(found, listed);
-    // Otherwise the table would show little: what is refused may be refused for another reason.
+    // Otherwise the table would prove little: a request may be refused for another reason.
     for endpoint in table {
         for over in [Over::Http1, Over::Http2] {
             let answer = endpoint.good.send(&target.world, over).await;
@@ -145,7 +145,7 @@ async fn every_endpoint_that_is_described_is_in_the_table_and_works() {
     }
 }
 
-/// Before a request has come to a endpoint there is no endpoint to say what is wrong.
+/// Before a request has reached an endpoint, there is no endpoint that could describe the error.
 #[tokio::test]
 async fn what_is_no_request_is_refused_without_a_word() {
     let target = Target::start().await;
@@ -216,7 +216,7 @@ async fn what_http_1_1_forbids_is_refused() {
         assert_eq!(answer.status, status, "{request}: {}", answer.body);
         assert!(!answer.json()["detail"].as_str().unwrap().is_empty());
     }
-    // No client is told to go on with what will not be read.
+    // No client is told to continue with a body that will not be read.
     let declared = "host: a\r\nexpect: 100-continue\r\ncontent-length: 65537\r\n";
     let head = format!("POST /auth/refresh HTTP/1.1\r\n{declared}connection: close\r\n\r\n");
     assert_eq!(raw(target.world.address, head.as_bytes()).await.status, 413);
@@ -270,7 +270,7 @@ async fn a_body_that_breaks_off_does_nothing() {
         stream.write_all(&promised(endpoint, 10)).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        // There may be none: who has gone hears nothing.
+        // There may be no answer: a client that has left gets none.
         let reading = stream.read_to_end(&mut answer);
         let _ = soon("the end of the connection", reading).await;
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", endpoint.path);
@@ -299,7 +299,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         .iter()
         .map(|endpoint| {
             let (address, request) = (world.address, promised(endpoint, 10));
-            // It keeps the connection open, as it has more to say.
+            // It keeps the connection open, as if it had more to send.
             tokio::spawn(async move { raw(address, &request).await })
         })
         .collect();
@@ -317,20 +317,20 @@ fn reads_a_body(endpoint: &Endpoint) -> bool {
     matches!(endpoint.kind, Kind::Login { .. } | Kind::Form { .. })
 }
 
-/// A good request that says that it is longer than it is.
+/// A valid request that declares a greater length than it has.
 fn promised(endpoint: &Endpoint, more: usize) -> Vec<u8> {
     let length = endpoint.good.body.len() + more;
     sized(endpoint, &format!("content-length: {length}\r\n")).into_bytes()
 }
 
-/// A good request in two pieces, of which the second has no length.
+/// A valid request in two chunks, the second without a length.
 fn broken(endpoint: &Endpoint) -> Vec<u8> {
     let request = sized(endpoint, "transfer-encoding: chunked\r\n");
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     format!("{head}\r\n\r\n{:x}\r\n{body}\r\nmany\r\n", body.len()).into_bytes()
 }
 
-/// A good request with another line for its length.
+/// A valid request with another header for its length.
 fn sized(endpoint: &Endpoint, line: &str) -> String {
     let request = String::from_utf8(endpoint.good.bytes()).unwrap();
     let said = format!("content-length: {}\r\n", endpoint.good.body.len());

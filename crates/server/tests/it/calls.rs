@@ -1,4 +1,4 @@
-//! What every call has in common: credentials, limits, health, reflection, stopping.
+//! Common behaviour of all calls: credentials, limits, health, reflection, stopping.
 
 use std::time::Duration;
 
@@ -327,7 +327,7 @@ async fn a_message_that_is_too_large_is_refused_without_being_read() {
         .unwrap();
 }
 
-/// As `grpc.health.v1` has it: a watch of what is not known goes on, so that its client does not call again at once.
+/// As in `grpc.health.v1`: a watch of an unknown service stays open, so that its client does not call again at once.
 #[tokio::test]
 async fn a_watch_of_an_unknown_service_says_so_and_stays_open() {
     let mut world = World::start().await;
@@ -347,7 +347,7 @@ async fn a_watch_of_an_unknown_service_says_so_and_stays_open() {
     assert_eq!(first.status(), ServingStatus::ServiceUnknown);
     let first = soon("a status", known.message()).await.unwrap().unwrap();
     assert_eq!(first.status(), ServingStatus::Serving);
-    // What comes next of the known one shows that the other has said nothing meanwhile.
+    // The next status of the known service shows that the other stream had no message meanwhile.
     world.stop();
     let next = soon("a status", known.message()).await.unwrap().unwrap();
     assert_eq!(next.status(), ServingStatus::NotServing);

@@ -29,7 +29,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// The same, or null where there is no body.
+    /// The same, or null if there is no body.
     pub(crate) fn json_or_null(&self) -> Value {
         if self.body.is_empty() {
             Value::Null
@@ -147,7 +147,7 @@ pub(crate) async fn form(world: &World, path: &str, client: &Client, body: &str)
     .await
 }
 
-/// A form whose sender shows its API key as a bearer token.
+/// A form whose sender sends its API key as a bearer token.
 async fn bearer_form(world: &World, path: &str, client: &Client, body: &str) -> Answer {
     let bearer = format!("Bearer {}", client.api_key);
     let headers = [FORM, ("authorization", bearer.as_str())];
@@ -173,7 +173,7 @@ async fn an_api_key_is_traded_for_tokens_and_those_are_renewed() {
     let renewed = renew(&world, &text(&tokens, "refresh_token")).await;
     assert_eq!(renewed.status, 200, "{}", renewed.body);
     assert!(app.introspect(&text(&renewed, "access_token")).await.active);
-    // A retry gets the same successor; once that was used it is a theft.
+    // A retry gets the same successor; after that was used, a retry is a theft.
     let again = renew(&world, &text(&tokens, "refresh_token")).await;
     assert_eq!(text(&again, "refresh_token"), text(&renewed, "refresh_token"));
     renew(&world, &text(&renewed, "refresh_token")).await;
@@ -183,7 +183,7 @@ async fn an_api_key_is_traded_for_tokens_and_those_are_renewed() {
     assert!(!app.introspect(&text(&renewed, "access_token")).await.active);
 }
 
-/// What the video company's clients send with it must not fail the call.
+/// Additional headers of the video company's clients must not make the call fail.
 #[tokio::test]
 async fn other_headers_and_other_types_of_body_do_no_harm() {
     let world = World::start().await;
@@ -213,13 +213,13 @@ async fn a_refused_login_says_why_and_no_more() {
     login(&world, "tsk_production_wrong")
         .await
         .problem(400, "CLIENT_AUTH_FAILED");
-    // Some clients retry for ever on 401: what policy denies is 403.
+    // Some clients retry forever on 401: a denial by policy is 403.
     login(&world, &none.api_key).await.problem(403, "SCOPE_DENIED");
     renew(&world, "tsr_wrong")
         .await
         .problem(400, "REFRESH_TOKEN_INVALID");
 
-    // A session that began over gRPC needs its client, whoever bears its token.
+    // A session that began over gRPC needs its client, not only its token.
     let session = app.issue_for("user:ann").await;
     renew(&world, &refresh_token(session.tokens.as_ref()))
         .await
@@ -238,7 +238,7 @@ async fn a_refused_login_says_why_and_no_more() {
     admin.revoke(Target::ApiKeyId(id)).await.unwrap();
     assert_eq!(renew(&world, &text(&tokens, "refresh_token")).await.status, 400);
 
-    // A key that ends takes its sessions at this endpoint with it.
+    // When a key ends, its sessions at this endpoint end too.
     let request = CreateApiKeyRequest {
         name: "app".to_owned(),
         ttl: seconds(60),

@@ -1,4 +1,4 @@
-//! Decisions that were made by what the client may do, and not by the scopes that it asked for.
+//! Decisions that depended on the client's permissions, and not on the requested scopes.
 
 use tessera_core::OnPolicyLoss;
 use tessera_proto::v1::{ExplainRequest, Explanation, ReloadRequest, explain_request::About};

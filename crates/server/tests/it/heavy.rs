@@ -1,4 +1,4 @@
-//! What takes long with policies ends when nobody waits for it, and leaves room for others.
+//! Long work with policies ends when its caller has left, and leaves resources for others.
 
 use std::{fmt::Write, time::Duration};
 
@@ -14,7 +14,7 @@ use tonic_types::StatusExt;
 /// How many calls of one client may run or wait.
 const OF_ONE_CLIENT_MAX: usize = 8;
 
-/// A policy with many rules whose scopes are nearly right: of each, the nearest of many is looked for.
+/// A policy with many rules with misspelled scopes: for each, the nearest of many names is searched.
 fn slow_files(world: &World) -> Vec<PolicyFile> {
     let names = (0..8_000).fold(String::new(), |mut text, number| {
         writeln!(text, "\"movies{number}:read\" = \"x\"").unwrap();
@@ -48,7 +48,7 @@ async fn plan(client: Client, files: Vec<PolicyFile>) -> Result<(), Status> {
     client.policies().plan(PlanRequest { files }).await.map(|_| ())
 }
 
-/// Waits until so much work runs.
+/// Waits until this number of tasks run.
 async fn runs(world: &World, expected: usize) {
     let what = format!("{expected} running");
     soon(&what, async {
@@ -93,7 +93,7 @@ async fn plans_whose_callers_leave_leave_nothing_running() {
         assert_eq!(reason(&refused), "Unavailable / OVERLOADED");
         assert!(refused.get_details_retry_info().unwrap().retry_delay.is_some());
     }
-    // One client has one piece of work under way, and others are served meanwhile.
+    // One client has one task in progress, and others are served meanwhile.
     runs(&world, 1).await;
     soon("another's plan", plan(other, quick.clone())).await.unwrap();
     assert_eq!(
@@ -113,7 +113,7 @@ async fn a_plan_ends_with_its_deadline() {
     });
     request.set_timeout(Duration::from_millis(500));
     let late = admin.policies().plan(request).await.unwrap_err();
-    // Whichever is first: the server, or the client's own clock.
+    // The server, or the client's own timer, may be first.
     let codes = [tonic::Code::DeadlineExceeded, tonic::Code::Cancelled];
     assert!(codes.contains(&late.code()), "{late}");
     runs(&world, 0).await;

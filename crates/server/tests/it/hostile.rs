@@ -1,5 +1,5 @@
-//! Callers that leave requests unfinished, and answers untaken: nobody else is kept from being served, and
-//! nothing is kept for them.
+//! Callers that leave requests unfinished, or answers unread: all others are still served, and no resources are kept
+//! for these callers.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-/// A connection that speaks HTTP/2 as it likes.
+/// A connection with direct control of HTTP/2.
 struct Raw(client::SendRequest<Bytes>);
 
 /// A request that was begun.
@@ -56,7 +56,7 @@ impl Raw {
     }
 }
 
-/// A message of `length` bytes, of which the last is missing.
+/// A message of `length` bytes without its last byte.
 fn unfinished(length: u32) -> Bytes {
     let mut bytes = vec![0];
     bytes.extend(length.to_be_bytes());
@@ -136,7 +136,7 @@ async fn a_message_that_does_not_arrive_ends_the_call() {
     assert_eq!(refused, "DeadlineExceeded / REQUEST_TOO_SLOW");
 }
 
-/// Neither by a request or a head that does not end, nor by a stream that anybody may open.
+/// Neither a request or a head that does not end delays it, nor a stream that any client may open.
 #[tokio::test]
 async fn a_stranger_does_not_hold_up_a_stop() {
     let mut world = world(Limits {
@@ -217,7 +217,7 @@ async fn unfinished_requests_give_way_to_others() {
             hostile.push(begun);
         }
     }
-    // Each of these is whole at once, and takes the place of one that is not.
+    // Each of these is complete at once, and replaces an unfinished one.
     for _ in 0..50 {
         let listed = soon("keys", world.keys().list_keys(ListKeysRequest::default())).await;
         listed.unwrap();
@@ -230,7 +230,7 @@ async fn unfinished_requests_give_way_to_others() {
 #[tokio::test]
 async fn bytes_that_are_not_decoded_are_bounded() {
     let world = world(Limits {
-        // A quarter of it is for strangers.
+        // A quarter of it is for callers without credentials.
         request_bytes_max: 512 * 1024,
         ..Limits::default()
     })
@@ -309,7 +309,7 @@ async fn a_connection_has_so_many_streams_and_no_more() {
     assert!(!answered);
 }
 
-/// A client's messages that do not fit wait for each other, and all get through.
+/// A client's messages that do not fit at once wait for each other, and all succeed.
 #[tokio::test]
 async fn many_large_requests_of_a_client_are_served_one_after_the_other() {
     let world = world(Limits::default()).await;
@@ -331,7 +331,7 @@ async fn many_large_requests_of_a_client_are_served_one_after_the_other() {
     }
 }
 
-/// A change that is made is told, however little may be answered.
+/// A change that was made is acknowledged, even with little space for answers.
 #[tokio::test]
 async fn a_change_is_told_although_there_is_no_room_for_answers() {
     let world = world(Limits {

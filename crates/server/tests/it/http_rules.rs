@@ -1,4 +1,4 @@
-//! HTTP to the letter: one row for each requirement, with the section that has it.
+//! HTTP requirements: one row for each, with its section of the specification.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use tessera_testkit::world::{Client, World, access_token, reason, refresh_token,
 
 use crate::endpoints::{Answer, FORM, send};
 
-/// What an answer must be.
+/// The expected answer.
 enum Must {
     /// 200, with a token that has this scope.
     Grant(&'static str),
@@ -17,11 +17,11 @@ enum Must {
     Say(Value),
     /// 200 with these members of it.
     Have(Value),
-    /// A challenge that begins so, with this status.
+    /// A challenge that begins with this text, and this status.
     Challenge(u16, &'static str),
 }
 
-/// A requirement, and a request that shows it.
+/// A requirement, and a request that tests it.
 struct Rule {
     section: &'static str,
     path: &'static str,
@@ -31,7 +31,7 @@ struct Rule {
     must: Must,
 }
 
-/// What rows are made of.
+/// The rows, and the data for them.
 struct Rows {
     world: World,
     app: Client,
@@ -149,7 +149,7 @@ impl Rule {
     }
 }
 
-/// As the world's, with the addresses of what `api` and `player` are.
+/// The world's catalogue, with the addresses of `api` and `player`.
 const CATALOGUE: &str = r#"
 [realms]
 production = "the real thing"
@@ -178,7 +178,7 @@ const ALL: &str = "videos:read videos:write";
 async fn tokens_are_asked_for_by_rfc_6749() {
     let mut rows = Rows::new().await;
     let api = "&audience=api";
-    // Parameters without a value are as if they were omitted.
+    // Parameters without a value count as omitted.
     rows.grant("6749 §3.2", &format!("{api}&scope="), Must::Grant(ALL));
     rows.grant(
         "6749 §3.2",
@@ -203,7 +203,7 @@ async fn tokens_are_asked_for_by_rfc_6749() {
         "grant_type=refresh_token&refresh_token=",
         Must::Fail(400, "invalid_request"),
     );
-    // Those that are not known are ignored, and none comes twice.
+    // Unknown parameters are ignored, and none may be repeated.
     rows.grant(
         "6749 §3.2",
         &format!("{api}&more=1&other=2&more="),
@@ -272,7 +272,7 @@ async fn clients_authenticate_in_one_way_by_rfc_6749() {
     let mut rows = Rows::new().await;
     let (key, refresh) = (rows.app.api_key.clone(), rows.refresh.clone());
     let api = "&audience=api";
-    // One client, shown in one way.
+    // One client, authenticated in one way.
     rows.grant("6749 §2.3", &format!("{api}&client_id=app"), Must::Grant(ALL));
     rows.grant(
         "6749 §2.3",
@@ -301,7 +301,7 @@ async fn clients_authenticate_in_one_way_by_rfc_6749() {
         &refreshes_others,
         Must::Fail(400, "invalid_request"),
     );
-    // The challenge has the scheme that the client used.
+    // The challenge uses the client's scheme.
     for body in ["", "&client_id=app"] {
         let wrong = basic("app", "tsk_production_wrong");
         rows.grant("6749 §5.2", body, Must::Challenge(401, "Basic realm=\""))
@@ -364,7 +364,7 @@ async fn resources_are_audiences_by_rfc_8707() {
     for wrong in [
         "https://api.example.org/v3",
         "https://api.example.org/v1#x",
-        // The value is an absolute URI, which the name of an audience is not.
+        // The value is an absolute URI, and the name of an audience is not.
         "api",
         "moon",
         "/v1",
@@ -383,7 +383,7 @@ async fn a_refresh_names_a_resource_by_rfc_8707() {
     let player = "&resource=https%3A//player.example.org/";
     let renewal = format!("grant_type=refresh_token&refresh_token={}", rows.refresh);
     let elsewhere = format!("{renewal}{player}");
-    // Of a refresh that fails nothing is consumed, so that the next rows have the same token.
+    // A failed refresh consumes nothing, so the next rows use the same token.
     rows.rule(
         "8707 §2.2",
         "/oauth2/token",
@@ -586,7 +586,7 @@ async fn what_is_not_grpc_is_refused_at_the_path_of_an_rpc() {
     }
 }
 
-/// RFC 9110 §9.3.2, where HTTP/2 would take content for a broken stream.
+/// RFC 9110 §9.3.2; HTTP/2 would treat content as a broken stream.
 #[tokio::test]
 async fn the_answer_to_head_has_no_content() {
     let world = World::start().await;

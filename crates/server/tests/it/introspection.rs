@@ -21,7 +21,7 @@ async fn checklist_24_and_25_the_not_entitled_see_inactive_and_nothing_else() {
     assert!(app.introspect(&access).await.active);
     assert!(admin.introspect(&access).await.active);
     assert_eq!(other.introspect(&access).await, IntrospectResponse::default());
-    // A refresh token is its client's own affair, whatever role somebody has.
+    // Only its client may introspect a refresh token, regardless of roles.
     let refresh = refresh_token(issued.tokens.as_ref());
     let said = app.introspect(&refresh).await;
     assert_eq!(
@@ -57,7 +57,7 @@ async fn checklist_26_signature_time_and_revocation_are_checked() {
     assert!(app.introspect(&access).await.active);
     app.revoke(Target::Token(access.clone())).await.unwrap();
     assert_eq!(app.introspect(&access).await, IntrospectResponse::default());
-    // That token alone.
+    // Only that token.
     assert_eq!(
         app.refresh(&refresh_token(issued.tokens.as_ref()))
             .await
@@ -149,7 +149,7 @@ async fn a_caller_can_insist_on_freshness() {
         sequence: cursor.sequence.next(),
         ..cursor
     };
-    // As an authority would give it that went on with this log elsewhere.
+    // A cursor of an authority that continued this log elsewhere.
     let ahead = ServerKeys::new(same_key, Vec::new()).authenticate_cursor(forged);
     assert_eq!(
         reason(&ask(&ahead.to_string(), 2_000).await.unwrap_err()),

@@ -143,7 +143,7 @@ async fn names_that_the_catalogue_lacks_are_refused_with_the_nearest() {
 async fn checklist_20_a_token_names_one_audience() {
     let world = World::start().await;
     let app = world.client("production", "app").await;
-    // Two audiences in the catalogue: there is none to assume.
+    // Two audiences in the catalogue: there is no default.
     let unnamed = app.tokens().issue(viewer("user:ann")).await.unwrap_err();
     assert_eq!(reason(&unnamed), "InvalidArgument / FIELD_INVALID");
     assert_eq!(fields(&unnamed), ["audience"]);
@@ -274,7 +274,7 @@ async fn the_same_request_id_gives_the_same_session() {
             .generation,
         2
     );
-    // Its first refresh token is spent: nobody is handed it again.
+    // Its first refresh token is spent: it is not returned again.
     assert_eq!(
         reason(&app.issue(request.clone()).await.unwrap_err()),
         "AlreadyExists / ALREADY_REFRESHED"
@@ -288,7 +288,7 @@ async fn the_same_request_id_gives_the_same_session() {
         reason(&app.issue(another).await.unwrap_err()),
         "AlreadyExists / IDEMPOTENCY_MISMATCH"
     );
-    // Another client's ids are its own.
+    // Another client's request ids are separate.
     let admin = world.client("production", "admin").await;
     assert_ne!(
         admin.issue(request.clone()).await.unwrap().session_id,

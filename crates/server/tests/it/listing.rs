@@ -8,7 +8,7 @@ use tessera_proto::v1::{IssueRequest, ListSessionsRequest, list_sessions_request
 use tessera_testkit::world::{World, viewer};
 use tonic_types::StatusExt;
 
-/// Sessions that carry as many labels as they may, each as long as it may be.
+/// Sessions with the maximum number of labels of the maximum length.
 async fn issue_large(world: &World, number: usize) -> BTreeSet<String> {
     let app = world.client("production", "app").await;
     let label = |index: usize| format!("{index}{}", "l".repeat(127));

@@ -55,7 +55,7 @@ async fn shown(client: &Client, session_id: &str) -> Session {
     session.into_inner().session.unwrap()
 }
 
-/// What sessions heard after `after`, by session: scopes lost, or `ends` with the reason.
+/// The events of sessions after `after`, by session: scopes lost, or `ends` with the reason.
 async fn heard(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
     let batch = store.events(after, 10_000).await.unwrap();
     let heard = batch.events.iter().filter_map(|event| match &event.body {
@@ -120,7 +120,7 @@ async fn checklist_9_a_role_taken_away_narrows_exactly_the_sessions_that_lose_by
     let bobs = app.introspect(&access_token(bob.tokens.as_ref())).await;
     assert_eq!(bobs.scope, "videos:read");
 
-    // Given back: nobody hears of it, the old token stays as it is, and the next has it again.
+    // The scope is given back: there is no event, the old token does not change, and the next one has it again.
     let before = last(store.as_ref());
     world.policy.restore();
     reload(&admin).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_session_that_is_left_with_nothing_ends() {
         .await
         .unwrap_err();
     assert_eq!(reason(&refused), "Unauthenticated / SESSION_REVOKED");
-    // It ended for good.
+    // It ended permanently.
     world.policy.restore();
     reload(&admin).await.unwrap();
     let refused = app
@@ -214,7 +214,7 @@ async fn a_realm_can_end_sessions_that_lose_a_scope_or_let_their_tokens_run_out(
     assert_eq!(next.tokens.as_ref().unwrap().scopes, ["videos:read"]);
 }
 
-/// Between the new policy and the events that follow from it, a session that will end is not active.
+/// After the new policy and before its events, a session that will end is not active.
 #[tokio::test]
 async fn a_session_that_will_end_is_inactive_before_the_events_are_written() {
     let store = Fragile::new();
@@ -235,7 +235,7 @@ async fn a_session_that_will_end_is_inactive_before_the_events_are_written() {
     assert_eq!(reloading.await.unwrap().unwrap().total().ended, 1);
 }
 
-/// Between the new policy and the events that follow from it, answers obey the policy.
+/// After the new policy and before its events, answers follow the policy.
 #[tokio::test]
 async fn introspection_follows_before_the_events_are_written() {
     let store = Fragile::new();
@@ -252,13 +252,13 @@ async fn introspection_follows_before_the_events_are_written() {
     assert_eq!(reloading.await.unwrap().unwrap().total().narrowed, 1);
 }
 
-/// Ends of nothing.
+/// Two ends of a channel that nothing uses.
 fn oneshot() -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
     let (sender, receiver) = oneshot::channel();
     (receiver, sender)
 }
 
-/// What an old policy granted is committed before the change, or not at all.
+/// A grant of the old policy is committed before the change, or not at all.
 #[tokio::test]
 async fn a_decision_of_the_policy_before_is_made_anew() {
     let store = Fragile::new();
@@ -348,7 +348,7 @@ async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_applied_at
     );
 }
 
-/// The store fails on the way; what is missing is made up for, and nobody hears twice.
+/// The store fails during the change; the rest is done later, and there are no duplicate events.
 #[tokio::test]
 async fn a_change_that_was_cut_off_is_completed() {
     let store = Fragile::new();
@@ -429,7 +429,7 @@ async fn checklist_36_a_policy_that_is_refused_changes_nothing_and_says_why() {
     )
     .await;
 
-    // A realm that is served must be known.
+    // A realm that is served must be in the catalogue.
     world.policy.restore();
     let catalogue = fs::read_to_string(world.policy.path().join("catalogue.toml")).unwrap();
     world.policy.write(
@@ -477,7 +477,7 @@ async fn a_change_in_the_directory_is_noticed_and_a_mistake_is_reported_once() {
         }
     })
     .await;
-    // A file that is no part of the policy makes the directory be looked at again, and no second refusal.
+    // A file outside the policy causes another read of the directory, and no second refusal.
     world.policy.write("notes.md", "nothing");
     world.policy.restore();
     assert_eq!(another_policy(&world, &second).await, first);
@@ -549,7 +549,7 @@ async fn a_plan_says_what_applying_it_does_and_is_refused_once_it_is_out_of_date
         session(&app, subject, &["videos:read", "videos/v1:play"]).await;
     }
     session(&app, "user:eve", &["videos/v1:play"]).await;
-    // One that has ended by itself, for verifiers too, is left alone.
+    // A session that has ended, for verifiers too, is not changed.
     let short = IssueRequest {
         session_ttl: seconds(60),
         access_ttl: seconds(60),
@@ -576,7 +576,7 @@ async fn a_plan_says_what_applying_it_does_and_is_refused_once_it_is_out_of_date
     assert_eq!(reason(&refused), "FailedPrecondition / TOO_MANY_SESSIONS");
     let applied = apply(&admin, &planned.plan, Some(3)).await.unwrap();
     assert_eq!(applied, planned.new_revision);
-    // It was made for the policy that was in force.
+    // It was made for the earlier policy.
     let refused = apply(&admin, &planned.plan, None).await.unwrap_err();
     assert_eq!(reason(&refused), "Aborted / PLAN_STALE");
 
@@ -611,7 +611,7 @@ async fn files_that_are_sent_are_planned_and_never_applied() {
     assert_eq!(status(&admin).await.policy_revision, same.current_revision);
 }
 
-/// The changes of routes in a plan of the policy directory: sign, call, and what it needs before and after.
+/// The changes of routes in a plan of the policy directory: sign, call, and its needs before and after.
 async fn planned_routes(client: &Client) -> (Vec<String>, [u64; 3]) {
     let planned = plan(client, Vec::new()).await;
     let demand = |demand: Option<&RouteDemand>| {
@@ -670,7 +670,7 @@ async fn a_plan_says_which_requests_need_something_else() {
         ]
     );
     assert_eq!(counts, [3, 2, 2]);
-    // What is of another realm is counted, and not shown.
+    // Changes of another realm are counted, and not shown.
     let (seen, counts) = planned_routes(&sandbox).await;
     assert_eq!(seen, [routes[0].as_str(), routes[2].as_str()]);
     assert_eq!(counts, [3, 2, 2]);
@@ -774,7 +774,7 @@ async fn check_answers_as_issue_would_and_issues_nothing() {
     assert_eq!(checked.denied.len(), 2);
     let refused = other.policies().check(request).await.unwrap_err();
     assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
-    // About itself, every client may ask.
+    // Every client may ask about itself.
     let own = CheckRequest {
         scopes: strings(&["videos:read", "videos:write"]),
         ..CheckRequest::default()
@@ -873,12 +873,12 @@ async fn a_decision_is_explained_by_the_policy_that_made_it() {
     };
     assert!(!first(&denied["decision_id"], &denied["policy_revision"]).await);
     assert!(!first(&refreshed.decision_id, &refreshed.policy_revision).await);
-    // A retry is a decision of its own, by the policy of now.
+    // A retry is a separate decision, by the current policy.
     let replayed = app.refresh(&refresh_token(issued.tokens.as_ref())).await.unwrap();
     assert!(replayed.replayed);
     first(&replayed.decision_id, &replayed.policy_revision).await;
 
-    // Another realm knows nothing of it, and what was never decided is not found.
+    // Another realm does not know it, and a decision that was never made is not found.
     let elsewhere = world.client("sandbox", "admin").await;
     let unknown = "01939b7e-0000-7000-8000-000000000000";
     for refused in [
@@ -910,7 +910,7 @@ async fn a_request_that_is_repeated_leaves_its_own_decision() {
     let explained = explain_decision(&admin, &again.decision_id).await.unwrap();
     let verdicts: Vec<_> = explained.explanations.iter().map(|one| one.allowed).collect();
     assert_eq!(verdicts, [false, true]);
-    // What was minted twice is recorded twice, for one session.
+    // Two issued tokens are two records, for one session.
     let records = store.audit(0, 100).await.unwrap();
     let issued = records.iter().filter_map(|(_, record)| match &record.action {
         AuditAction::Issued { session, .. } => Some(session.to_string()),

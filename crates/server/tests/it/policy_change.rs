@@ -1,4 +1,4 @@
-//! Random changes of policy compared with brute force, and changes while others call.
+//! Random policy changes compared with brute force, and changes during calls.
 //!
 //! The long forms: `cargo test --release -p tessera-server --test it -- --ignored policy_change`.
 
@@ -18,7 +18,7 @@ use tessera_proto::v1::IssueRequest;
 use tessera_store::{MemoryStore, Store};
 use tessera_testkit::world::{Client, Setup, World, access_token, reason, refresh_token, strings};
 
-/// Random numbers that are the same at each run (xorshift64*).
+/// Pseudo-random numbers that are the same in each run (xorshift64*).
 struct Dice(u64);
 
 impl Dice {
@@ -101,7 +101,7 @@ fn rules(dice: &mut Dice) -> String {
     rules.join("\n") + "\n"
 }
 
-/// The next policy: another one, or the same with a rule less, so that losses add up.
+/// The next policy: a new one, or the same with one rule less, so that losses accumulate.
 fn changed(dice: &mut Dice, before: &str) -> String {
     if dice.chance(40) {
         return rules(dice);
@@ -117,7 +117,7 @@ fn changed(dice: &mut Dice, before: &str) -> String {
     before.replace(&format!("{gone}\n"), "")
 }
 
-/// What a policy grants a session, asked scope by scope.
+/// The scopes that a policy grants a session, asked one by one.
 fn granted(policy: &Policy, session: &Session) -> BTreeSet<Scope> {
     let speaks = session.client.as_str() == session.subject.as_str()
         || policy.permits(
@@ -153,7 +153,7 @@ pub(crate) async fn sessions(store: &dyn Store) -> Vec<Session> {
     std::mem::take(&mut *all.lock().unwrap())
 }
 
-/// Begins some sessions of random kinds; what policy refuses does not begin.
+/// Begins some sessions of random kinds, except those that the policy refuses.
 async fn begin_sessions(app: &Client, dice: &mut Dice, number: u64) -> Vec<(String, String)> {
     let mut tokens = Vec::new();
     for _ in 0..number {
@@ -180,7 +180,7 @@ async fn begin_sessions(app: &Client, dice: &mut Dice, number: u64) -> Vec<(Stri
     tokens
 }
 
-/// What sessions must hear of a change, by brute force: what each is granted before and after.
+/// The expected events of a change, by brute force: each session's grants before and after.
 fn expected(before: &[Session], policy: &Policy) -> BTreeMap<String, Option<BTreeSet<Scope>>> {
     let mut expected = BTreeMap::new();
     for session in before
@@ -220,7 +220,7 @@ async fn heard(store: &dyn Store, after: Sequence) -> BTreeMap<String, Option<BT
     heard
 }
 
-/// `rounds` worlds, in each of them some changes of policy.
+/// `rounds` worlds, each with some policy changes.
 async fn changes_are_felt_exactly(seed: u64, rounds: u64) {
     let mut dice = Dice(seed);
     let (mut narrowed, mut again, mut ended) = (0, 0, 0);
@@ -264,7 +264,7 @@ async fn changes_are_felt_exactly(seed: u64, rounds: u64) {
     println!("{narrowed} narrowed, {ended} ended; {again} of these had lost something before");
 }
 
-/// Introspection of every token ever issued shows what the policy and all losses leave of it.
+/// Introspection of every token ever issued must return what the policy and all losses leave.
 async fn check_answers(admin: &Client, store: &dyn Store, policy: &Policy, tokens: &[(String, String)]) {
     let sessions: BTreeMap<String, Session> = sessions(store)
         .await
@@ -307,7 +307,7 @@ async fn random_changes_are_felt_by_exactly_those_that_lose_long() {
     changes_are_felt_exactly(0x0DD5_EED5, 1500).await;
 }
 
-/// Two policies that differ in everything a request asks for, so that a mixture would show.
+/// Two policies that differ in everything that a request asks for, so that a mixture is visible.
 const ODD: &str = "\
 p, role:viewer, *, videos, read, allow
 p, client:app, *, tessera/subjects/*, issue, allow
@@ -319,7 +319,7 @@ p, client:app, *, tessera/subjects/*, issue, allow
 p, client:app, *, tessera/roles/role:viewer, assert, allow
 ";
 
-/// Reloads `rounds` times, every second time something broken, while others call.
+/// Reloads `rounds` times, every second time a broken policy, during calls.
 async fn reloads_are_seen_whole(rounds: u64) {
     let world = Arc::new(World::start().await);
     let client = world.client("production", "app").await;
@@ -387,7 +387,7 @@ async fn call_until(client: Client, odd: String, is_over: Arc<AtomicBool>) -> u6
         );
         match client.refresh(&refresh_token(issued.tokens.as_ref())).await {
             Ok(next) => assert_eq!(next.tokens.unwrap().scopes, [of(&next.policy_revision)]),
-            // What the one gave the other takes, and nothing is left.
+            // A scope that only one policy grants is removed by the other, and nothing is left.
             Err(refused) => assert!(
                 [
                     "PermissionDenied / SCOPE_DENIED",

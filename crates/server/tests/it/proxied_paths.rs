@@ -1,5 +1,5 @@
-//! Requests of which only the path says what they need: each is asked at every place where a proxy may ask, and all
-//! must answer alike.
+//! Requests whose needs depend only on the path: each is checked at every endpoint that a proxy may call, and all must
+//! answer the same.
 
 use tessera_authority::Trigger;
 use tessera_proto::{upstream::envoy::service::auth::v3::CheckRequest, v1::IssueRequest};
@@ -45,7 +45,7 @@ path = "/videos/*"
 scope = "videos:read videos:write"
 "#;
 
-/// What a client sends to the service behind a proxy.
+/// A client's request to the service behind a proxy.
 #[derive(Clone, Copy, Debug)]
 struct Sent<'a> {
     method: &'a str,
@@ -105,7 +105,7 @@ impl Sent<'_> {
         request
     }
 
-    /// Asks everywhere.
+    /// Asks every endpoint.
     async fn ask(&self, world: &World) -> Told {
         let told = Told::of_http(&self.appended(world).await);
         for names in [
@@ -270,7 +270,7 @@ async fn an_open_route_needs_nobody_and_vouches_for_nobody() {
             ["x-tessera-subject", "x_tessera_realm"]
         );
     }
-    // Nor does anything answer OPTIONS in the place of the authority.
+    // OPTIONS is not answered by anything else either.
     let options = send(
         &world,
         "OPTIONS /forward-auth/videos",
@@ -367,13 +367,13 @@ async fn headers_that_a_client_may_have_written_are_not_believed() {
             ("x-original-method", "GET"),
             host,
         ],
-        // A route for GET alone matches, and nobody says whether it is GET.
+        // A route for GET alone matches, and the method is not given.
         &[("x-original-uri", "/videos"), host],
         &[("x-original-uri", "/videos"), ("x-original-method", "GET")],
     ] {
         assert_eq!(ask(headers).await, refused, "{headers:?}");
     }
-    // Routes of one host are asked before those of all, and nobody says which host it is.
+    // Routes of one host are checked before those of all, and the host is not given.
     assert_eq!(ask(&[("x-original-uri", "/health")]).await, refused);
     assert_eq!(ask(&[("x-original-uri", "/health"), host]).await.0, 200);
     // ingress-nginx of Kubernetes.
@@ -391,7 +391,7 @@ async fn headers_that_a_client_may_have_written_are_not_believed() {
     assert_eq!(ask(&[("x-original-uri", "/videos/v1"), host]).await.0, 403);
 }
 
-/// Caddy passes on the query of its client where its configuration says none.
+/// Caddy passes on its client's query if its configuration sets none.
 #[tokio::test]
 async fn a_query_that_the_client_wrote_is_not_believed() {
     let world = world().await;
@@ -412,7 +412,7 @@ async fn a_query_that_the_client_wrote_is_not_believed() {
     for query in ["?scope=any", "?scope=videos:read", "?realm=sandbox"] {
         assert_eq!(ask(query, &format!("/videos/v1{query}")).await, 400, "{query}");
     }
-    // This one the proxy wrote.
+    // This query was set by the proxy.
     assert_eq!(ask("?scope=videos:read", "/videos/v1?scope=any").await, 200);
     assert_eq!(ask("?scope=videos:read", "/videos/v1").await, 200);
 }
@@ -424,7 +424,7 @@ async fn routes_come_and_go_with_the_policy() {
     let token = token_with(&app, &["videos:read"]).await;
     let sent = get("/videos", &token);
     let names = ["x-forwarded-uri", "x-forwarded-method"];
-    // Without routes nothing says what a path needs; a proxy that says nothing asks for any good token.
+    // Without routes the needs of a path are not known; a proxy that names none requires any valid token.
     assert_eq!(sent.appended(&world).await.status, 403);
     assert_eq!(sent.described(&world, names).await.status, 200);
     world.policy.write(

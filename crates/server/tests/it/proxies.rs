@@ -1,4 +1,4 @@
-//! What proxies are told: each question is asked at both endpoints, which must answer alike.
+//! The answers to proxies: each question is sent to both endpoints, which must answer the same.
 
 use std::{collections::HashMap, num::NonZeroU32};
 
@@ -32,24 +32,24 @@ const NAMES: [&str; 4] = [
 const INVALID: &str =
     r#"Bearer realm="tessera", error="invalid_token", error_description="a good access token is needed""#;
 
-/// What a proxy asks.
+/// A proxy's question.
 #[derive(Clone, Default)]
 struct Question {
-    /// None: any good token.
+    /// `None`: any valid token.
     scope: Option<&'static str>,
     audience: Option<&'static str>,
     realm: Option<&'static str>,
     authorization: Vec<String>,
 }
 
-/// What it is told.
+/// The answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) status: u16,
     pub(crate) challenge: Vec<String>,
-    /// The values of [`NAMES`], where it may pass.
+    /// The values of [`NAMES`], if it may pass.
     pub(crate) vouched: Vec<String>,
-    /// The `name` of the problem, where it may not.
+    /// The `name` of the problem, if it may not.
     pub(crate) problem: String,
 }
 
@@ -81,7 +81,7 @@ impl Question {
         let by_http = self.by_http(world, "GET").await;
         let by_envoy = Told::of_envoy(&check(world, self.check_request()).await);
         if by_http.status == 400 {
-            // The client of a route is not the one who configured it.
+            // The client of a route did not configure it.
             assert_eq!((by_envoy.status, &by_envoy.problem), (403, &by_http.problem));
         } else {
             assert_eq!(by_http, by_envoy);
@@ -110,7 +110,7 @@ impl Question {
         Told::of_http(&send(world, &line, &headers, b"").await)
     }
 
-    /// As Envoy sends it: several headers of a name are one.
+    /// In Envoy's form: several headers with one name are joined.
     fn check_request(&self) -> CheckRequest {
         let said = [
             ("tessera.scope", Some(self.scope.unwrap_or("any"))),
@@ -202,7 +202,7 @@ fn owned<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     texts.into_iter().map(str::to_owned).collect()
 }
 
-/// The values of a header that Envoy is to write, each in place of what is there.
+/// The values of a header that Envoy must set, each replacing existing ones.
 fn values<'a>(headers: &'a [HeaderValueOption], name: &str) -> Vec<&'a str> {
     assert!(headers.iter().all(|header| header.append == Some(false)));
     let headers = headers.iter().filter_map(|option| option.header.as_ref());
@@ -252,7 +252,7 @@ async fn token(client: &Client) -> String {
     access_token(client.issue_for("user:ann").await.tokens.as_ref())
 }
 
-/// An editor's, which is the client itself.
+/// An access token of an editor, the client itself.
 async fn editor(client: &Client) -> String {
     let issued = client.issue(IssueRequest::default()).await.unwrap();
     access_token(issued.tokens.as_ref())
@@ -322,7 +322,7 @@ async fn no_token_is_asked_for_and_what_is_no_access_token_is_refused() {
     let stranger = World::start().await;
     let strange = token(&stranger.client("production", "app").await).await;
     Question::with(&strange).ask(&world).await.is_no_good_token();
-    // Which of two the service would take, nobody knows.
+    // It is not known which of two headers the service would use.
     let mut two = Question::with(&good);
     two.authorization.push(format!("Bearer {good}"));
     two.ask(&world).await.is_no_good_token();
@@ -331,7 +331,7 @@ async fn no_token_is_asked_for_and_what_is_no_access_token_is_refused() {
 }
 
 impl Question {
-    /// The status of both endpoints, where what they say of it may differ.
+    /// The status of both endpoints, for questions whose other details may differ.
     async fn ask_status(&self, world: &World) -> (u16, u16) {
         let by_envoy = Told::of_envoy(&check(world, self.check_request()).await);
         (self.by_http(world, "GET").await.status, by_envoy.status)
@@ -357,7 +357,7 @@ async fn time_audience_and_realm_are_those_of_the_route() {
 
     let sandbox = world.client("sandbox", "app").await;
     let trial = Question::with(&token(&sandbox).await);
-    // A token for trying out passes nowhere unless a route says so.
+    // A sandbox token passes nowhere unless a route allows it.
     trial.ask(&world).await.is_no_good_token();
     trial
         .clone()
@@ -407,14 +407,14 @@ async fn a_revocation_holds_at_once_whatever_its_kind() {
         let app = world.client("production", "app").await;
         let case = Case::new(&world, &app).await;
         let question = Question::with(&case.token);
-        // Twice, so that the signature is remembered.
+        // Twice, so that the signature is cached.
         assert_eq!(question.ask(&world).await.status, 200);
         admin.revoke(kind(&case)).await.unwrap();
         question.ask(&world).await.is_no_good_token();
     }
 }
 
-/// A session with all by which it may be revoked.
+/// A session with all targets of its revocation.
 struct Case {
     token: String,
     session: String,
@@ -462,7 +462,7 @@ async fn a_scope_that_policy_takes_is_gone_at_once() {
         .lacks("videos:write");
     let told = question.ask(&world).await;
     told.passes("client:app", "client:app", "videos:read", "production");
-    // Given back, it comes with the next token.
+    // After it is given back, the next token has it.
     world.policy.restore();
     world.authority.reload(Trigger::Call).await.unwrap();
     question
@@ -476,7 +476,7 @@ async fn a_scope_that_policy_takes_is_gone_at_once() {
     question.ask(&world).await.is_no_good_token();
 }
 
-/// Between the new policy and the events that follow from it, answers obey the policy.
+/// After the new policy and before its events, answers follow the policy.
 #[tokio::test]
 async fn policy_holds_before_its_events_are_written() {
     let store = Fragile::new();
@@ -485,7 +485,7 @@ async fn policy_holds_before_its_events_are_written() {
     let question = Question::with(&token(&app).await);
     world.policy.take("p, role:viewer, *, videos, read");
     let (reloading, release) = store.hold_behind_policy(&world.authority).await;
-    // It is not revoked yet, and good for nothing.
+    // It is not revoked yet, but has no rights.
     question.ask(&world).await.is_no_good_token();
     release.send(()).unwrap();
     reloading.await.unwrap().unwrap();
@@ -637,7 +637,7 @@ async fn an_authority_that_can_not_tell_says_so() {
     .await;
     let app = busy.client("production", "app").await;
     let minted = token(&app).await;
-    // Whether these are good takes verifying a signature.
+    // The signature must be verified to find whether these are valid.
     let [first, second] = [30, 31].map(|at| with_another_letter(&minted, at));
     let answer = |token: &str| {
         let authorization = format!("Bearer {token}");
@@ -656,14 +656,14 @@ async fn an_authority_that_can_not_tell_says_so() {
     assert_eq!(answer(&second).await.header("retry-after"), ["1"]);
 }
 
-/// The token with another letter at a place within its claims.
+/// The token with another letter at an index within its claims.
 fn with_another_letter(token: &str, at: usize) -> String {
     let mut letters: Vec<char> = token.chars().collect();
     letters[at] = if letters[at] == 'A' { 'B' } else { 'A' };
     letters.into_iter().collect()
 }
 
-/// Nobody's place can be taken where there is none at all.
+/// If there are no slots at all, waiting is useless.
 #[tokio::test]
 async fn without_a_place_a_proxy_is_refused_at_once() {
     let full = World::with(Setup {
@@ -696,12 +696,12 @@ async fn a_store_that_failed_vouches_for_nothing() {
         world.authority.check_access(&token, &wanted).await
     };
     assert!(judge().await.is_ok());
-    // Not over the wire: the server, which ends by itself now, may be faster.
+    // Not over the wire: the server, which now ends by itself, may be faster.
     store.break_now();
     assert!(matches!(judge().await, Err(AccessError::Unavailable(_))));
 }
 
-/// What health says of the service that Envoy calls.
+/// The health of the service that Envoy calls.
 async fn health(world: &World) -> Result<i32, tonic::Code> {
     let mut health = tonic_health::pb::health_client::HealthClient::new(world.channel());
     let asked = tonic_health::pb::HealthCheckRequest {

@@ -1,5 +1,5 @@
-//! Every reason of the contract is answered somewhere: each has a test in this directory that names it, or
-//! stands in the list of those that no request can bring about yet, with why.
+//! Every reason of the contract is used somewhere: each has a test in this directory that names it, or is in the list
+//! of reasons that no request can cause yet, with an explanation.
 
 use tessera_proto::v1::ErrorReason;
 
@@ -19,7 +19,7 @@ const SOURCES: [&str; 13] = [
     include_str!("watching.rs"),
 ];
 
-/// Reasons that nothing brings about, and why.
+/// Reasons that no request causes, and why.
 const NOT_REACHED: [(&str, &str); 1] = [("INTERNAL", "a defect of the server")];
 
 #[test]

@@ -1,4 +1,4 @@
-//! A data directory that is restored from a copy, as docs/operations.md says, and as nobody should.
+//! A data directory that is restored from a copy, as docs/operations.md says, and incorrectly.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -20,22 +20,22 @@ use tessera_token::{ServerKey, ServerKeys};
 use tokio_stream::StreamExt;
 use tonic::Status;
 
-/// A live directory, and a copy of it that misses a day.
+/// A live directory, and a copy without its last day.
 struct Lost {
     _directory: TempDir,
     copy: std::path::PathBuf,
     server_key: String,
-    /// Keys that the copy has, too.
+    /// Keys that the copy also has.
     app: String,
     admin: String,
-    /// What was issued on that day.
+    /// Issued on that day.
     access: String,
     refresh: String,
-    /// Where a verifier was when the disk was lost.
+    /// The position of a verifier when the disk was lost.
     cursor: String,
-    /// Before the copy was made.
+    /// Issued before the copy was made.
     access_before: String,
-    /// A session of a realm that the configuration does not name when the copy is put back.
+    /// A session of a realm that the configuration does not name after the restore.
     sandbox: (String, String),
 }
 
@@ -117,7 +117,7 @@ impl Opened {
         }
     }
 
-    /// As a kill leaves it: nothing more is written.
+    /// Ends like a kill: nothing more is written.
     async fn kill(self) {
         self.world.serving.abort();
         self.store.close().await.unwrap();
@@ -157,7 +157,7 @@ async fn resume(client: &Client, cursor: &str) -> Status {
     soon("a refusal", stream.message()).await.unwrap_err()
 }
 
-/// Revokes until the log is longer than the one that was lost.
+/// Revokes until the log is longer than the lost one.
 async fn overtake(admin: &Client) {
     for number in 0..10 {
         let target = Target::Subject(format!("user:of-the-copy-{number}"));
@@ -170,7 +170,7 @@ async fn a_copy_takes_no_token_that_was_issued_after_it_was_made() {
     let lost = Lost::a_day().await;
     let (opened, app, admin) = lost.serve().await;
     assert!(!app.introspect(&lost.access).await.active);
-    // A cursor that somebody made up proves nothing.
+    // A forged cursor proves nothing.
     let forged = Cursor {
         tag: tessera_core::CursorTag([7; 16]),
         ..Cursor::parse(&lost.cursor).unwrap()
@@ -183,7 +183,7 @@ async fn a_copy_takes_no_token_that_was_issued_after_it_was_made() {
         reason(&resume(&admin, &lost.cursor).await),
         "InvalidArgument / CURSOR_INVALID"
     );
-    // One that this authority gave does: what is issued now would be out of reach of revocations.
+    // A cursor that this authority issued does: revocations would not reach tokens that are issued now.
     assert!(!opened.world.authority.is_ready());
     let refused = app.issue(IssueRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "Unavailable / STORE_UNAVAILABLE");

@@ -19,7 +19,7 @@ async fn is_dead(client: &Client, issued: &IssueResponse) -> bool {
     !access
 }
 
-/// How much a revocation would end.
+/// How many sessions a revocation would end.
 async fn count(client: &Client, target: Target) -> u64 {
     let request = RevokeRequest {
         validate_only: true,
@@ -81,7 +81,7 @@ async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else()
     let here = app.issue_for("user:eve").await;
     assert!(matched(&admin, Target::WholeRealm(true)).await > 0);
     assert!(is_dead(&app, &here).await && !is_dead(&sandbox, &elsewhere).await);
-    // What begins afterwards is not concerned.
+    // Later sessions are not affected.
     let after = app.issue_for("user:ann").await;
     assert!(!is_dead(&app, &after).await);
 }
@@ -168,7 +168,7 @@ async fn checklist_30_a_client_cannot_revoke_anothers() {
         );
     }
     assert!(app.introspect(&access_token(issued.tokens.as_ref())).await.active);
-    // Its own, it can.
+    // It can revoke its own.
     let own = other.issue(IssueRequest::default()).await.unwrap();
     assert_eq!(
         other
@@ -261,7 +261,7 @@ fn soon_idle() -> Setup {
     }
 }
 
-/// A session that went idle can't be refreshed, but its access token is alive.
+/// A session that went idle can't be refreshed, but its access token is still valid.
 #[tokio::test]
 async fn a_session_that_went_idle_ends_by_each_target_that_it_belongs_to() {
     type Aim = fn(&str, &IssueResponse) -> Target;
@@ -297,7 +297,7 @@ async fn a_session_that_went_idle_ends_by_each_target_that_it_belongs_to() {
     }
 }
 
-/// Verifiers accept an access token for up to a minute after its end, and for as long it can be revoked.
+/// Verifiers accept an access token for up to a minute after its end, and it can be revoked for that long.
 #[tokio::test]
 async fn what_a_verifier_may_still_accept_is_revoked_and_nothing_after_that() {
     let world = World::with(soon_idle()).await;
@@ -311,7 +311,7 @@ async fn what_a_verifier_may_still_accept_is_revoked_and_nothing_after_that() {
     assert!(!app.introspect(&access_token(issued.tokens.as_ref())).await.active);
     world.clock.advance(Seconds(1));
     assert!(!is_revocable(token()).await);
-    // A token of the session that was refreshed just before it went idle would live on.
+    // A token of the session that was refreshed just before it went idle would still be valid.
     world.clock.advance(Seconds(599));
     assert!(is_revocable(session()).await);
     assert_eq!(app.revoke(token()).await.unwrap().matched, 0);
@@ -351,7 +351,7 @@ async fn what_ends_nothing_is_no_change() {
     };
     let session = SessionId::parse(&issued.session_id).unwrap();
     assert!(is_change(RevokeTarget::Session(session)).await);
-    // Whoever has a key can say so as often as its rate allows: the log has no line for it.
+    // Every holder of a key can cause this as often as its rate allows: the log has no line for it.
     assert!(!is_change(RevokeTarget::Session(session)).await);
     let unknown = ApiKeyId::parse("0123456789abcdef").unwrap();
     assert!(!is_change(RevokeTarget::ApiKey(unknown)).await);

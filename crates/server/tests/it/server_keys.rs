@@ -1,4 +1,4 @@
-//! A server key takes another's place while the authority serves.
+//! A server key is replaced while the authority serves.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ async fn what_was_made_before_goes_on_and_nothing_is_left_sealed_by_the_key_befo
     let spent = refresh_token(other.tokens.as_ref());
     let successor = app.refresh(&spent).await.unwrap();
 
-    // Without the key before, nothing could be signed.
+    // Without the previous key, nothing could be signed.
     let alone = world
         .authority
         .replace_server_keys(ServerKeys::new(keys.key(1), vec![]))
@@ -75,7 +75,7 @@ async fn what_was_made_before_goes_on_and_nothing_is_left_sealed_by_the_key_befo
         world.clock.now().plus(Seconds::days(30))
     );
 
-    // Tokens of before are verified, refreshed, and given again; what is new is of the new key.
+    // Earlier tokens are verified, refreshed, and returned again; new ones use the new key.
     assert!(app.introspect(&access_token(issued.tokens.as_ref())).await.active);
     let again = app.refresh(&spent).await.unwrap();
     assert!(again.replayed && again.generation == successor.generation);
@@ -85,7 +85,7 @@ async fn what_was_made_before_goes_on_and_nothing_is_left_sealed_by_the_key_befo
     assert_eq!(second.generation, 2);
     let third = app.refresh(&refresh_token(second.tokens.as_ref())).await.unwrap();
 
-    // A start with the new key alone.
+    // Starts with the new key alone.
     let world = World::with(setup(keys.key(1))).await;
     let app = world.with_key(&app.api_key);
     let fourth = app.refresh(&refresh_token(third.tokens.as_ref())).await.unwrap();

@@ -39,7 +39,7 @@ async fn checklist_1_a_spent_token_is_refused_and_its_session_revoked() {
         reason(&app.refresh(&first).await.unwrap_err()),
         "Unauthenticated / REFRESH_TOKEN_REUSED"
     );
-    // The thief's use ended the owner's session too, and its access tokens.
+    // The thief's use ended the owner's session, including its access tokens.
     let owner = app
         .refresh(&refresh_token(second.tokens.as_ref()))
         .await
@@ -103,7 +103,7 @@ async fn a_retry_too_many_within_the_grace_window_is_refused_and_ends_nothing() 
     let first = refresh_token(issued.tokens.as_ref());
     let second = refresh_token(app.refresh(&first).await.unwrap().tokens.as_ref());
     for _ in 0..5 {
-        // Those that come together count once.
+        // Simultaneous retries count once.
         world.clock.advance(Seconds(1));
         for _ in 0..3 {
             assert!(app.refresh(&first).await.unwrap().replayed);
@@ -115,7 +115,7 @@ async fn a_retry_too_many_within_the_grace_window_is_refused_and_ends_nothing() 
         assert_eq!(reason(&refused), "ResourceExhausted / REPLAYS_EXCEEDED");
         assert!(refused.get_details_retry_info().is_some());
     }
-    // Who has an answer goes on; whoever comes after the window with a spent token is a thief.
+    // A client with an answer continues; a spent token after the window is a theft.
     app.refresh(&second).await.unwrap();
     world.clock.advance(Seconds(11));
     assert_eq!(
@@ -146,11 +146,11 @@ async fn a_client_has_no_more_sessions_than_it_may() {
     }
     let refused = app.issue(viewer("user:bob")).await.unwrap_err();
     assert_eq!(reason(&refused), "ResourceExhausted / SESSIONS_EXCEEDED");
-    // A retry begins none, and who has that name in another realm has their own.
+    // A retry begins no session, and the same name in another realm is a different client.
     app.issue(request).await.unwrap();
     let other = world.client("sandbox", "app").await;
     other.issue_for("user:ann").await;
-    // Once those that ended are forgotten there is room again.
+    // After the ended sessions are removed there is room again.
     world.clock.advance(Seconds::days(200));
     let horizon = world.authority.now();
     world.authority.purge(horizon, Seconds::days(90)).await.unwrap();
@@ -229,7 +229,7 @@ async fn checklist_7_a_refresh_token_works_for_its_own_client_only() {
         reason(&other.refresh(&first).await.unwrap_err()),
         "PermissionDenied / CLIENT_MISMATCH"
     );
-    // Untouched.
+    // It was not changed.
     assert!(!app.refresh(&first).await.unwrap().replayed);
 }
 

@@ -1,4 +1,4 @@
-//! Signing keys follow each other, and nobody notices.
+//! Signing keys are replaced without an effect on clients.
 
 use tessera_core::Seconds;
 use tessera_proto::v1::{
@@ -32,7 +32,7 @@ async fn statuses(admin: &Client) -> Vec<KeyStatus> {
     keys(admin).await.iter().map(SigningKey::status).collect()
 }
 
-/// Lets the authority do what is due, until the newest key signs.
+/// Runs the due steps of the authority, until the newest key signs.
 async fn until_it_signs(world: &World, admin: &Client) {
     soon("the new key signs", async {
         while statuses(admin).await[0] != KeyStatus::Active {
@@ -57,7 +57,7 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
     let before = access_token(app.issue_for("user:ann").await.tokens.as_ref());
     let new = rotate(&admin, Activation::WhenKnown).await.unwrap();
     assert_eq!(statuses(&admin).await, [KeyStatus::Published, KeyStatus::Active]);
-    // Asked again, it is the same.
+    // A repeated request returns the same.
     assert_eq!(rotate(&admin, Activation::WhenKnown).await.unwrap().kid, new.kid);
     world.clock.advance(Seconds(599));
     world.authority.advance_signing_keys().await.unwrap();
@@ -80,7 +80,7 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
     app.issue_for("user:ann").await;
 }
 
-/// A caller who leaves while a key is revoked does not leave that key in use.
+/// If the caller leaves while a key is revoked, the key is still taken out of use.
 #[tokio::test]
 async fn a_change_whose_caller_has_left_is_used_within_a_second() {
     let store = Fragile::new();
@@ -105,7 +105,7 @@ async fn a_change_whose_caller_has_left_is_used_within_a_second() {
     assert!(!is_signed_by(&token, &old));
 }
 
-/// The same of a client that is disabled.
+/// The same for a client that is disabled.
 #[tokio::test]
 async fn a_client_is_disabled_although_the_caller_has_left() {
     let store = Fragile::new();
@@ -143,7 +143,7 @@ async fn at_once_it_signs_at_once() {
     assert!(is_signed_by(&token, &next));
 }
 
-/// It signs nothing that a required verifier would not verify.
+/// It signs nothing that a required verifier could not verify.
 #[tokio::test]
 async fn a_required_verifier_is_waited_for_until_it_has_the_key() {
     let world = World::start().await;
@@ -188,8 +188,8 @@ async fn a_required_verifier_is_waited_for_until_it_has_the_key() {
     assert!(keys(&admin).await.iter().all(|key| key.waits_for.is_empty()));
 }
 
-/// A verifier reads the keys at the checkpoint after a key's event, and has them from then on: so they must be there, also
-/// where whoever published the key has not come to use it yet.
+/// A verifier reads the keys at the checkpoint after a key's event, and keeps them from then on. So they must be
+/// available then, even if the node that published the key does not use it yet.
 #[tokio::test]
 async fn at_the_checkpoint_after_a_keys_event_the_key_can_be_read() {
     let store = Fragile::new();

@@ -1,4 +1,4 @@
-//! When the store fails, forgets, or is older than the tokens that it meets.
+//! A store that fails, forgets, or is older than the tokens that are presented.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ async fn a_store_that_fails_is_acknowledged_by_nobody_and_the_server_stops() {
         .await
         .unwrap_err();
     assert_eq!(reason(&refused), "Unavailable / STORE_UNAVAILABLE");
-    // What the disk said is for the log.
+    // The disk's error is only for the log.
     assert!(!refused.message().contains("space"), "{}", refused.message());
     let ended = soon("the server stops", &mut world.serving).await.unwrap();
     assert!(
@@ -126,7 +126,7 @@ async fn purging_forgets_dead_sessions_and_keeps_the_living() {
     );
 }
 
-/// Limits that were lowered since shorten nothing that was promised before.
+/// Limits that were lowered later do not shorten earlier guarantees.
 #[tokio::test]
 async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -237,7 +237,7 @@ async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobo
         while world.authority.position().sequence.0 < events {
             tokio::task::yield_now().await;
         }
-        // The stream is not read until the server has given up on it.
+        // The stream is not read until the server has ended it.
         tokio::time::sleep(watch_stall_max * 4).await;
     })
     .await;

@@ -1,5 +1,5 @@
-//! A scope that policy takes, gives back and takes again: verifiers hear of it whenever a token has it,
-//! whatever became of the change of policy in between.
+//! A scope that policy removes, gives back and removes again: verifiers get an event whenever a token has it,
+//! regardless of the policy change in between.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,7 @@ const PLAY: &str = "p, role:viewer, *, videos/*, play";
 const PLAYED: &str = "videos/v1:play";
 const ALL: &str = "videos/v1:play videos:read";
 
-/// Asks for both scopes; a second time with the same id it is the same session.
+/// A request for both scopes; a second one with the same id is for the same session.
 fn request(id: Uuid) -> IssueRequest {
     IssueRequest {
         request_id: id.to_string(),
@@ -27,7 +27,7 @@ fn request(id: Uuid) -> IssueRequest {
     }
 }
 
-/// What sessions lost by the log, after `after`.
+/// The losses of sessions in the log, after `after`.
 async fn lost_after(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
     let batch = store.events(after, 100).await.unwrap();
     let lost = batch.events.iter().filter_map(|event| match &event.body {
@@ -37,8 +37,8 @@ async fn lost_after(store: &dyn Store, after: Sequence) -> BTreeMap<String, Stri
     lost.collect()
 }
 
-/// The authority is cut off after its sessions were narrowed and before that is noted, and starts with the
-/// policy before, which is noted as reconciled.
+/// The authority is killed after its sessions were narrowed and before that is noted, and starts with the previous
+/// policy, which is noted as reconciled.
 #[tokio::test]
 async fn after_a_change_that_was_cut_off() {
     let store = Fragile::new();
@@ -66,7 +66,7 @@ async fn after_a_change_that_was_cut_off() {
     assert_heard_when_taken(&world, store.as_ref(), &app, &session, &token).await;
 }
 
-/// Lets a change of policy write twice, itself and what sessions lose, and no more.
+/// Lets a policy change write twice, the change and the sessions' losses, and nothing more.
 async fn cut_off_before_the_note(world: &World, store: &Fragile) {
     let (mut waits, mut release) = store.hold_next();
     let authority = Arc::clone(&world.authority);
@@ -84,7 +84,7 @@ async fn cut_off_before_the_note(world: &World, store: &Fragile) {
     store.repair();
 }
 
-/// How a session gets a token anew.
+/// How a session gets another token.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Refresh,
@@ -92,7 +92,7 @@ enum Way {
     IssueAgain,
 }
 
-/// A policy gives a scope back and fails to write that; meanwhile the session gets a token with it.
+/// A policy gives a scope back, but the write fails; meanwhile the session gets a token with the scope.
 #[tokio::test]
 async fn after_a_change_that_could_not_be_written() {
     for way in [Way::Refresh, Way::RefreshAgain, Way::IssueAgain] {

@@ -1,5 +1,5 @@
-//! How long a token may be: what is issued, every reader takes; and what would be longer is refused where it
-//! is made, with the way out.
+//! The length of tokens: every reader accepts an issued token, and a longer one is refused when it is requested, with
+//! the remedy.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use tonic_types::StatusExt;
 
 use crate::endpoints::{FORM, send};
 
-/// Scopes of this many bytes, as many as one request may name.
+/// Scopes of this length in bytes, as many as one request may name.
 fn scopes(bytes: usize) -> Vec<String> {
     let scope = |number| format!("reports/{number:03}{}:read", "x".repeat(bytes - 16));
     (0..SCOPES_MAX).map(scope).collect()
@@ -74,7 +74,7 @@ fn auditor() -> IssueRequest {
     }
 }
 
-/// Every list and every name as long as a request may have them.
+/// A request with every list and every name at its maximum length.
 fn largest(scopes: Vec<String>) -> IssueRequest {
     let label = |number| format!("{number}{}", "x".repeat(LABEL_BYTES_MAX - 1));
     IssueRequest {
@@ -87,7 +87,7 @@ fn largest(scopes: Vec<String>) -> IssueRequest {
     }
 }
 
-/// As Envoy asks about a request with this token, on a route for any good one.
+/// Envoy's question about a request with this token, on a route for any valid token.
 fn question(token: &str) -> CheckRequest {
     let http = HttpRequest {
         headers: [("authorization".to_owned(), format!("Bearer {token}"))].into(),
@@ -159,7 +159,7 @@ async fn what_would_be_too_long_is_refused_where_it_is_made() {
     );
     assert!(message.contains(&said["bytes"]));
 
-    // One scope after the other, up to the limit: what is issued is read.
+    // More and more scopes, up to the limit: every issued token can be read.
     let mut longest = 0;
     for count in [40, 52, 55, 58, 60, 70] {
         let named = IssueRequest {
@@ -201,12 +201,12 @@ async fn a_refresh_that_would_be_too_long_is_refused_and_loses_nothing() {
         let refused = app.refresh(&first).await.unwrap_err();
         assert_eq!(reason(&refused), "FailedPrecondition / TOKEN_TOO_LARGE");
     }
-    // The session is alive, and fewer scopes are the way on.
+    // The session is alive, and works with fewer scopes.
     let fewer: Vec<&str> = scopes[..10].iter().map(String::as_str).collect();
     let refreshed = app.refresh_with(&first, &fewer).await.unwrap();
     assert_eq!((refreshed.generation, refreshed.replayed), (2, false));
     let second = refresh_token(refreshed.tokens.as_ref());
-    // So it is for the answer to a retry.
+    // The same holds for the answer to a retry.
     assert_eq!(
         reason(&app.refresh(&first).await.unwrap_err()),
         "FailedPrecondition / TOKEN_TOO_LARGE"

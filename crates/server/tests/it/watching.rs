@@ -60,7 +60,7 @@ impl Watch {
         Ok(message.expect("the stream goes on").message.unwrap())
     }
 
-    /// The next event, checkpoints passed over.
+    /// The next event; checkpoints are skipped.
     async fn event(&mut self) -> RevocationEvent {
         loop {
             match self.next().await.unwrap() {
@@ -71,7 +71,7 @@ impl Watch {
         }
     }
 
-    /// Everything up to the checkpoint that answers a ping.
+    /// Returns everything up to the checkpoint that answers a ping.
     async fn until_echo(&mut self) -> (Vec<RevocationEvent>, Checkpoint) {
         self.say(watch_request::Message::Ping(Ping {
             nonce: b"nonce".to_vec(),
@@ -107,7 +107,7 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
     let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
     watch.until_echo().await;
 
-    // A change of policy is one event in each realm, so this part has gaps.
+    // A policy change is one event in each realm, so this part has gaps.
     end_by_policy(&world, &app).await;
     let (by_policy, began) = watch.until_echo().await;
     let mut heard: Vec<_> = by_policy
@@ -147,13 +147,13 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
         (EventKind::KeyRevoked, ""),
     ];
     assert_eq!(heard, expected.map(|(kind, reason)| (kind, reason.to_owned())));
-    // A kind that nothing here causes is one that could be silent. No key retires by itself.
+    // A kind without an event in this test could be missing unnoticed. No key retires by itself.
     let kinds = (1..).map_while(|number| EventKind::try_from(number).ok());
     let silent = kinds.filter(|kind| !heard.iter().any(|(heard, _)| heard == kind));
     assert_eq!(silent.collect::<Vec<_>>(), [EventKind::KeyRetired]);
 }
 
-/// A change of policy that ends one session, and takes a scope from another.
+/// A policy change that ends one session, and removes a scope from another.
 async fn end_by_policy(world: &World, app: &Client) {
     for (subject, scopes) in [
         ("user:ann", vec!["videos:read", "videos/v1:play"]),
@@ -169,7 +169,7 @@ async fn end_by_policy(world: &World, app: &Client) {
     world.authority.reload(Trigger::Call).await.unwrap();
 }
 
-/// Everything that calls can end, one after the other; answers how the last of them was answered.
+/// Causes every end that calls can cause, one after the other; returns the answer of the last call.
 async fn end_by_each_call(world: &World, app: &Client, admin: &Client) -> RevokeResponse {
     let one = app.issue_for("user:ann").await;
     app.revoke(Target::Token(access_token(one.tokens.as_ref())))
@@ -218,7 +218,7 @@ async fn a_ping_is_answered_after_everything_that_was_durable_before_it() {
     }
 }
 
-/// Also where there is more of it than is read from the log, or fits on the way, at once.
+/// Even if the backlog is more than is read from the log, or fits in transit, at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ping_is_answered_after_a_long_backlog() {
     const BACKLOG: u64 = 5000;
@@ -275,7 +275,7 @@ async fn a_snapshot_has_what_is_live_and_the_stream_goes_on_after_it() {
     let Message::SnapshotItem(item) = watch.next().await.unwrap() else {
         panic!("an item")
     };
-    // The first revocation can affect no token that is alive.
+    // The first revocation affects no live token.
     assert_eq!(item.kind(), EventKind::SubjectRevoked);
     let Message::SnapshotEnd(end) = watch.next().await.unwrap() else {
         panic!("the end")
@@ -367,7 +367,7 @@ async fn checklist_39_a_watcher_hears_its_own_realm_only() {
     assert!(events.is_empty(), "{events:?}");
 }
 
-/// A stream outlives the call that began it, but not the right to begin it.
+/// A stream may outlast the call that began it, but not the right to begin it.
 #[tokio::test]
 async fn a_stream_ends_with_its_api_key_and_with_the_right_to_watch() {
     let world = World::start().await;
@@ -450,7 +450,7 @@ async fn a_stopping_server_gives_watchers_their_cursor() {
 
 #[tokio::test]
 async fn the_fence_waits_for_required_subscribers() {
-    // The server's own limit, as a client's deadline would race with the client library's timer.
+    // The server's own limit, since a client's deadline would race with the client library's timer.
     let server = Limits {
         call_time_max: Duration::from_secs(1),
         ..Limits::default()
@@ -494,7 +494,7 @@ async fn the_fence_waits_for_required_subscribers() {
     assert_eq!((passed.acknowledged, passed.failed_closed), (1, 0));
 }
 
-/// Begins a required watch, and tells how it goes.
+/// Begins a required watch, or returns its error.
 async fn require(client: &Client, name: &str, bound: i64) -> Result<Watch, Status> {
     let required = WatchStart {
         subscriber: name.to_owned(),
@@ -579,7 +579,7 @@ async fn subscribers_are_listed_and_evicted_by_those_who_may() {
     require(&admin, "verifier-2", 5).await.unwrap();
 }
 
-/// What a caller makes up is no evidence of anything.
+/// A caller's forged cursor is evidence of nothing.
 #[tokio::test]
 async fn a_forged_cursor_is_refused_and_raises_no_alarm() {
     let world = World::start().await;

@@ -1,4 +1,5 @@
-//! The endpoints: a good request to each, whose secrets must outlive all bad ones, and how each fails.
+//! The endpoints: a valid request to each, whose secrets must stay valid after all bad ones, and the form of its
+//! errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,30 +9,30 @@ use tessera_testkit::world::{Client, World};
 use super::wire::{Ask, Over, basic};
 use crate::endpoints::{Answer, FORM, form, login, send, text};
 
-/// How a endpoint takes credentials, and so how it fails.
+/// How an endpoint takes credentials, which determines the form of its errors.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// In a member of a JSON object; fails with problems. A wrong one is told so with this name.
+    /// In a member of a JSON object; fails with problems. A wrong credential gets the error with this name.
     Login {
         member: &'static str,
         wrong: &'static str,
     },
-    /// As a client of OAuth; fails with errors of OAuth. It can't do without this parameter.
+    /// As an OAuth client; fails with OAuth errors. This parameter is required.
     Form { needs: &'static str },
-    /// None, and nothing else either.
+    /// No credentials, and no other input.
     Open,
-    /// The bearer token of somebody else's request, and what it must be good for in the query.
+    /// The bearer token of another client's request, with the requirement in the query.
     Proxy,
 }
 
 pub(super) struct Endpoint {
-    /// As the description has it.
+    /// The path in the description.
     pub(super) path: &'static str,
     pub(super) kind: Kind,
     pub(super) good: Ask,
 }
 
-/// What may be neither consumed nor told.
+/// Secrets that must be neither consumed nor revealed.
 pub(super) struct Secrets {
     pub(super) api_key: String,
     /// Of a session that began at `/auth/api-key`.
@@ -41,12 +42,12 @@ pub(super) struct Secrets {
     pub(super) oauth_refresh_token: String,
 }
 
-/// How a endpoint must answer.
+/// The expected answer of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
     Problem(u16, &'static str),
     OAuth(u16, &'static str),
-    /// 200, with what everybody is told.
+    /// 200, with the public content.
     Good,
     Empty(u16),
 }
@@ -68,7 +69,7 @@ impl Secrets {
         basic("app", &self.api_key)
     }
 
-    /// In every form in which one is sent.
+    /// In every form in which a secret is sent.
     pub(super) fn all(&self) -> [String; 5] {
         [
             self.api_key.clone(),
@@ -139,7 +140,7 @@ impl Endpoint {
         Self { good, ..endpoint }
     }
 
-    /// The answer to what can't be read as the endpoint needs it.
+    /// The answer to a request that the endpoint can't parse.
     pub(super) fn malformed(&self) -> Told {
         match self.kind {
             Kind::Login { .. } | Kind::Proxy => Told::Problem(400, "FIELD_INVALID"),
@@ -148,7 +149,7 @@ impl Endpoint {
         }
     }
 
-    /// The answer to what is not even looked at.
+    /// The answer to a request whose body is not read.
     pub(super) fn unread(&self, status: u16, name: &'static str) -> Told {
         match self.kind {
             Kind::Form { .. } => Told::OAuth(status, "invalid_request"),
@@ -156,7 +157,7 @@ impl Endpoint {
         }
     }
 
-    /// What `Allow` must say (RFC 9110 §15.5.6).
+    /// The expected value of `Allow` (RFC 9110 §15.5.6).
     fn allow(&self) -> &str {
         match self.good.method.as_str() {
             "GET" => "GET,HEAD",
@@ -164,7 +165,7 @@ impl Endpoint {
         }
     }
 
-    /// Checks an answer as far as it can be without knowing the request's fault.
+    /// Checks an answer as far as possible without knowing the request's error.
     pub(super) fn check(&self, name: &str, answer: &Answer, secrets: &Secrets) {
         assert!(answer.status < 500, "{name}: {}", answer.body);
         for secret in secrets.all() {
@@ -215,8 +216,7 @@ impl Told {
     }
 }
 
-/// For each method and path of `/openapi.json` the statuses, with their types of content, that it may answer
-/// with.
+/// For each method and path of `/openapi.json`, the statuses and their content types that it may answer with.
 pub(super) struct Described(BTreeMap<(String, String), BTreeSet<(u16, String)>>);
 
 impl Described {
@@ -241,7 +241,7 @@ impl Described {
         self.0.keys().cloned().collect()
     }
 
-    /// An answer to the endpoint's own method at its own path is one of those that are described.
+    /// An answer to the endpoint's own method at its own path must be described.
     pub(super) fn check(&self, endpoint: &Endpoint, name: &str, ask: &Ask, answer: &Answer) {
         let path = ask.target.split('?').next();
         if ask.method != endpoint.good.method || path != Some(&endpoint.good.target) {
@@ -257,7 +257,7 @@ impl Described {
     }
 }
 
-/// The types of content of a response; one that is empty where it has none.
+/// The content types of a response; one empty type if it has none.
 fn kinds(response: &Value) -> Vec<String> {
     match response["content"].as_object() {
         Some(content) => content.keys().cloned().collect(),

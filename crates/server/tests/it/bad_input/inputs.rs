@@ -1,12 +1,12 @@
-//! Everything that can be wrong with a request to a endpoint. All else in it is good, so that what is taken in
-//! spite of its fault does what a good request would have done, which the test then sees.
+//! All possible errors in a request to an endpoint. The rest of each request is valid, so that a request that is
+//! accepted despite its error has the effect of a valid one, which the test then detects.
 
 use super::{
     endpoint::{Endpoint, Kind, Row, Secrets, Told},
     wire::{Ask, basic},
 };
 
-/// All that is wrong with what comes to a endpoint.
+/// All errors in requests to an endpoint.
 pub(super) fn all(endpoint: &Endpoint, secrets: &Secrets) -> Vec<Row> {
     let kinds = [methods, paths, types, charsets, bodies, authorizations];
     let rows = kinds.iter().flat_map(|kind| kind(endpoint));
@@ -33,7 +33,7 @@ fn methods(endpoint: &Endpoint) -> Vec<Row> {
         let told = match method {
             "HEAD" if is_get => Told::Empty(200),
             "HEAD" => Told::Empty(405),
-            // The answer to a browser that asks what it may do: nothing. A proxy would take it for a yes.
+            // The answer to a browser's preflight request: it allows nothing. A proxy would treat it as a permission.
             "OPTIONS" if !matches!(endpoint.kind, Kind::Proxy) => Told::Empty(200),
             _ => Told::Problem(405, "METHOD_NOT_ALLOWED"),
         };
@@ -63,7 +63,7 @@ fn paths(endpoint: &Endpoint) -> Vec<Row> {
     ];
     let rows = others.into_iter().map(|other| {
         let told = if matches!(endpoint.kind, Kind::Proxy) && other.starts_with(&format!("{path}/")) {
-            // It is asked about what follows, of which nobody has said anything.
+            // The rest of the path is checked, for which there is no rule.
             Told::Problem(403, "CALL_NOT_ALLOWED")
         } else {
             Told::Problem(404, "NOT_FOUND")
@@ -73,11 +73,11 @@ fn paths(endpoint: &Endpoint) -> Vec<Row> {
     rows.collect()
 }
 
-/// Credentials in a query, beside the good ones.
+/// Credentials in a query, beside the valid ones.
 fn queries(endpoint: &Endpoint, secrets: &Secrets) -> Vec<Row> {
     let told = match endpoint.kind {
         Kind::Login { .. } | Kind::Form { .. } => endpoint.unread(400, "BAD_REQUEST"),
-        // Of a route's needs nothing may be passed over: a misspelt one would open it.
+        // No parameter of a route's requirement may be ignored: a misspelt one would open the route.
         Kind::Open | Kind::Proxy => endpoint.malformed(),
     };
     let (key, refresh_token) = (&secrets.api_key, &secrets.refresh_token);
@@ -110,7 +110,7 @@ fn queries(endpoint: &Endpoint, secrets: &Secrets) -> Vec<Row> {
     rows.collect()
 }
 
-/// At the logins no type is wrong: one client sends its JSON as a text, curl as a form.
+/// At the logins no content type is wrong: one client sends its JSON as text, curl as a form.
 fn types(endpoint: &Endpoint) -> Vec<Row> {
     let types: [&[u8]; 9] = [
         b"application/json",
@@ -184,7 +184,7 @@ fn charsets(endpoint: &Endpoint) -> Vec<Row> {
     right.chain(wrong).collect()
 }
 
-/// A request of the right form that changes nothing, and its answer.
+/// A request of the correct form that changes nothing, and its answer.
 fn harmless(endpoint: &Endpoint) -> (Ask, Told) {
     let good = &endpoint.good;
     match endpoint.kind {
@@ -216,7 +216,7 @@ fn bodies(endpoint: &Endpoint) -> Vec<Row> {
         Kind::Form { needs } => wrong.extend(no_form(needs, &good)),
         Kind::Open | Kind::Proxy => {}
     }
-    // Where nothing is read, nothing is wrong and nothing too large.
+    // If nothing is read, nothing is wrong and nothing is too large.
     let (malformed, too_large) = match endpoint.kind {
         Kind::Open | Kind::Proxy => (Told::Good, Told::Good),
         Kind::Login { .. } | Kind::Form { .. } => {
@@ -238,7 +238,7 @@ fn bodies(endpoint: &Endpoint) -> Vec<Row> {
     rows
 }
 
-/// What is no JSON object with its one member a text.
+/// Bodies that are not a JSON object whose one member is a text.
 fn no_object(member: &str, good: &str) -> Vec<(&'static str, Vec<u8>)> {
     let secret = good.split('"').nth(3).unwrap();
     let escaped = format!("\\u{:04x}{}", member.as_bytes()[0], &member[1..]);
@@ -297,7 +297,7 @@ fn no_object(member: &str, good: &str) -> Vec<(&'static str, Vec<u8>)> {
     bodies
 }
 
-/// What is no form with its one parameter.
+/// Bodies that are not a form with its one parameter.
 fn no_form(needs: &str, good: &str) -> Vec<(&'static str, Vec<u8>)> {
     let escaped = format!("%{:02x}{}", needs.as_bytes()[0], &needs[1..]);
     let texts = [
@@ -335,7 +335,7 @@ fn authorizations(endpoint: &Endpoint) -> Vec<Row> {
     let (ask, told) = match endpoint.kind {
         Kind::Form { .. } => (endpoint.good.clone(), Told::OAuth(401, "invalid_client")),
         Kind::Proxy => (endpoint.good.clone(), Told::Problem(401, "CLIENT_AUTH_FAILED")),
-        // Some of the clients send it here too.
+        // Some clients send it here too.
         Kind::Login { .. } | Kind::Open => harmless(endpoint),
     };
     let wrong = wrong_authorizations(secret).into_iter();
@@ -362,7 +362,7 @@ fn authorizations(endpoint: &Endpoint) -> Vec<Row> {
     rows
 }
 
-/// What is no credential, however near it comes.
+/// Values that are similar to a credential but are not one.
 fn wrong_authorizations(secret: &[u8]) -> Vec<Vec<u8>> {
     let long = [b"Bearer ", vec![b'a'; 6000].as_slice()].concat();
     vec![

@@ -1,4 +1,4 @@
-//! Requests as no well-behaved client sends them, over HTTP/1.1 and HTTP/2, and the log meanwhile.
+//! Malformed requests, over HTTP/1.1 and HTTP/2, and the log meanwhile.
 
 use std::{
     cell::RefCell,
@@ -15,17 +15,17 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::endpoints::{Answer, raw};
 
-/// A request, the lengths of which are right.
+/// A request with correct lengths.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
     pub(super) method: String,
-    /// The path, and perhaps a query.
+    /// The path; it may have a query.
     pub(super) target: String,
     pub(super) headers: Vec<(&'static str, Vec<u8>)>,
     pub(super) body: Vec<u8>,
 }
 
-/// Which HTTP a request is sent with.
+/// The HTTP version of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Http1,
@@ -81,7 +81,7 @@ impl Ask {
         [&bytes, &b"\r\n"[..], &self.body].concat()
     }
 
-    /// With the channel that gRPC uses, which knows from the start that it speaks HTTP/2.
+    /// With gRPC's channel, which uses HTTP/2 from the start.
     async fn by_http2(&self, world: &World) -> Answer {
         let mut request = Request::new(tonic::body::Body::new(Body::from(self.body.clone())));
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).unwrap();
@@ -111,14 +111,14 @@ pub(super) fn basic(id: &str, secret: &str) -> String {
 }
 
 thread_local! {
-    /// What was logged in this thread, where somebody listens.
+    /// What was logged in this thread, if the test collects it.
     static HEARD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// What this thread logs, and so the server of its test.
+/// The log of this thread, and so of its test's server.
 pub(super) struct Log;
 
-/// Where all threads log to: tracing may ask any of them whether a line is worth writing at all.
+/// The log of all threads: tracing may ask any of them whether a line is needed at all.
 struct Lines;
 
 impl Log {
