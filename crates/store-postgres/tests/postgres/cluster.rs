@@ -10,12 +10,12 @@ use tokio::runtime::Runtime;
 
 use super::server::Server;
 
-/// Options for a schema that nobody else uses.
+/// Options for an unused schema.
 pub(crate) fn fresh(server: &Server) -> PostgresOptions {
     of(&server.url())
 }
 
-/// The same, of which the hosts are two servers.
+/// The same, with two servers as hosts.
 pub(crate) fn both(one: &Server, other: &Server) -> PostgresOptions {
     of(&one.url_with(other))
 }
@@ -33,7 +33,7 @@ pub(crate) fn shared() -> &'static Server {
     SHARED.get_or_init(|| Server::start(""))
 }
 
-/// The runtime that drives all connections.
+/// The runtime that runs all connections.
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -45,7 +45,7 @@ pub(crate) fn runtime() -> &'static Runtime {
     })
 }
 
-/// Opens a store, whatever runtime the caller is on.
+/// Opens a store, from any runtime of the caller.
 pub(crate) async fn open(options: PostgresOptions) -> PostgresStore {
     let opening = runtime().spawn(PostgresStore::open(options));
     opening.await.unwrap().unwrap()

@@ -1,4 +1,4 @@
-//! It passes the suite, and answers what the store in memory does.
+//! It passes the suite, and gives the same answers as the store in memory.
 
 use std::{sync::Arc, thread};
 

@@ -1,5 +1,6 @@
-//! Everything that breaks, while three nodes write: three servers, of which one is lost again and again, waits for standbys that
-//! are cancelled, sessions that are ended, servers that freeze, nodes that restart. A ledger outside knows what was acknowledged.
+//! All failures, while three nodes write: three servers, one of which is lost again and again, waits for standbys that
+//! are cancelled, sessions that are ended, servers that freeze, nodes that restart. A ledger outside records what was
+//! acknowledged.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -38,7 +39,7 @@ struct Ledger {
     refused: AtomicU64,
     /// Nodes that ended by themselves.
     restarts: AtomicU64,
-    /// What must not be.
+    /// Violations.
     faults: Mutex<Vec<String>>,
 }
 
@@ -76,7 +77,7 @@ async fn rotate(store: &Shared, number: u32) -> Result<Sequence, StoreError> {
     Ok(store.commit(Reads::default().session(id), decide).await?.0)
 }
 
-/// Whoever asks another node after a revocation was answered finds it, or no answer.
+/// After the answer to a revocation, another node must find it, or not answer.
 async fn revoke(nodes: &[Shared], number: u32, ledger: &Ledger) {
     let subject = format!("user:once-{number}");
     let one = with_subject(1_000_000 + number, &subject);
@@ -111,7 +112,7 @@ async fn node(url: &str, schema: &str) -> Shared {
     Arc::new(open(options).await)
 }
 
-/// Calls the nodes until it is over.
+/// Calls the nodes until the end.
 async fn call(client: u32, nodes: Arc<RwLock<Vec<Shared>>>, ledger: Arc<Ledger>, is_over: Arc<AtomicBool>) {
     let mut number = client;
     while !is_over.load(Ordering::Relaxed) {
@@ -131,7 +132,7 @@ async fn call(client: u32, nodes: Arc<RwLock<Vec<Shared>>>, ledger: Arc<Ledger>,
     }
 }
 
-/// Runs clients of three nodes through so many failovers.
+/// Runs clients of three nodes through this many failovers.
 async fn survive(failovers: u32) {
     let names = tempfile::tempdir().unwrap();
     let mut servers = Servers::start();
@@ -158,7 +159,7 @@ async fn survive(failovers: u32) {
         servers.fail_over(names.path());
         let began = Instant::now();
         while ledger.rotations.lock().len() == before {
-            // A node that has seen what was never acknowledged ends, and is started anew by whoever watches it.
+            // A node that has seen writes which were never acknowledged ends, and its supervisor restarts it.
             for number in 0..3 {
                 let is_over = nodes.read()[number].health().is_over();
                 if is_over {
@@ -174,7 +175,7 @@ async fn survive(failovers: u32) {
             sleep(Duration::from_millis(20)).await;
         }
         if turn % 3 == 2 {
-            // A node ends, and another takes its place.
+            // A node ends, and another one replaces it.
             let new = node(&url, schema).await;
             let old = std::mem::replace(&mut nodes.write()[turn as usize % 3], new);
             drop(old.close().await);
@@ -195,7 +196,7 @@ async fn survive(failovers: u32) {
     );
 }
 
-/// Compares what is kept with what was acknowledged.
+/// Compares the stored state with what was acknowledged.
 async fn check(store: &Shared, ledger: &Ledger) {
     // Another node may have committed last.
     store.catch_up().await.unwrap();

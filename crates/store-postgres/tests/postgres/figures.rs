@@ -1,5 +1,5 @@
-//! How fast one node and two are, beside a bare program that does the same statements and nothing else, in turn within one run:
-//! `cargo test --release -p tessera-store-postgres -- --ignored --nocapture figures` (TESSERA_FIGURES=1).
+//! The speed of one node and of two, compared with a minimal program that runs the same statements, in turn within one
+//! run: `cargo test --release -p tessera-store-postgres -- --ignored --nocapture figures` (TESSERA_FIGURES=1).
 
 use std::{
     env, fs,
@@ -42,7 +42,7 @@ fn processor_time(server: &Server) -> f64 {
         let fields: Vec<_> = after.split(' ').collect();
         let is_ours = fields[1] == postmaster || before.starts_with(&format!("{postmaster} "));
         if is_ours {
-            // Those of children that have ended count, too.
+            // Includes children that have ended.
             ticks += fields[11..15]
                 .iter()
                 .map(|field| field.parse::<u64>().unwrap())
@@ -52,7 +52,7 @@ fn processor_time(server: &Server) -> f64 {
     ticks as f64 / 100.0
 }
 
-/// Calls `call` from many callers for a while. Answers calls a second, and the server's processor time of each in µs.
+/// Calls `call` from many callers for a while. Returns calls per second, and the server's processor time of each in µs.
 async fn measure<F>(server: &Server, call: impl Fn(u32) -> F + Clone + Send + 'static) -> (f64, f64)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -97,7 +97,7 @@ async fn refresh(store: Shared, number: u32) {
     store.commit(Reads::default().session(id), decide).await.unwrap();
 }
 
-/// Reads a row and writes it again, for all that wait in one transaction of two round trips under the lock.
+/// Reads a row and writes it again, for all waiting callers in one transaction of two round trips under the lock.
 struct Bare {
     waiting: mpsc::Sender<(Uuid, oneshot::Sender<()>)>,
 }

@@ -1,4 +1,5 @@
-//! A database that lacks something, at a start and while a node serves: connections, room on the disk, time, what PostgreSQL has.
+//! A database that lacks something, at a start and while a node serves: connections, disk space, time, features of
+//! PostgreSQL.
 
 use std::{
     process::Command,
@@ -27,7 +28,7 @@ fn appending() -> Changes {
     }
 }
 
-/// A user like any other, and a schema of theirs.
+/// An ordinary user, with a schema.
 fn of_someone(server: &Server) -> PostgresOptions {
     server.sql("CREATE ROLE someone LOGIN");
     server.sql("GRANT CREATE ON DATABASE postgres TO someone");
@@ -44,7 +45,7 @@ async fn without_a_free_connection_a_node_waits() {
     server.sql("ALTER ROLE someone CONNECTION LIMIT 0");
     let error = refused(options).await;
     assert!(error.to_string().contains("max_connections"), "{error}");
-    // Once those that it has are lost, nothing is answered until there is room.
+    // Once its connections are lost, nothing is answered until others are available.
     let theirs = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tessera'";
     server.sql(theirs);
     let writing = Arc::clone(&store);
@@ -59,7 +60,7 @@ async fn without_a_free_connection_a_node_waits() {
     assert_eq!(sequences(&events), [1, 2]);
 }
 
-/// A file system of a few megabytes. None after saying so where nobody may make one.
+/// A file system of a few megabytes. `None`, with a message, if it may not be made here.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
@@ -118,7 +119,7 @@ async fn on_a_full_disk_nothing_is_answered_and_nothing_lost() {
         matches!(&full, StoreError::Unavailable { detail } if detail.contains("53100")),
         "{full}"
     );
-    // What was answered is there, and a start says what is wrong.
+    // Acknowledged writes are there, and a start reports the problem.
     for number in [0, sessions - 1] {
         assert!(store.session(session(number).id).await.unwrap().is_some());
     }
@@ -133,7 +134,7 @@ async fn on_a_full_disk_nothing_is_answered_and_nothing_lost() {
     assert_eq!(sequences(&events), [1, 2]);
 }
 
-/// A statement that takes longer than anybody waits for it ends, and with it the lock: others go on.
+/// A statement that takes longer than its caller waits is ended, and releases the lock: others continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_statement_that_takes_too_long_ends_before_it_is_given_up() {
@@ -155,14 +156,14 @@ async fn a_statement_that_takes_too_long_ends_before_it_is_given_up() {
     }
     append(&two, &session_revoked(&session(2), 900)).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    // Done once, and not in doubt: it was tried again.
+    // It is done once, and not in doubt: it was retried.
     sleeping.await.unwrap().unwrap();
     two.catch_up().await.unwrap();
     let events = events_after(&two, Sequence(0)).await.unwrap();
     assert_eq!(sequences(&events), [1, 2]);
 }
 
-/// What is like PostgreSQL in part is refused, with what it is.
+/// A database that is only similar to PostgreSQL is refused, and the error names it.
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
 async fn another_database_is_refused() {
@@ -179,20 +180,20 @@ async fn another_database_is_refused() {
     without_locks.sql("ALTER FUNCTION pg_catalog.pg_try_advisory_xact_lock(bigint) RENAME TO no_lock");
     let error = refused(fresh(&without_locks)).await;
     assert!(error.to_string().contains("It lacks what is needed"), "{error}");
-    // CockroachDB says that it gave the lock, whoever asks.
+    // CockroachDB answers every caller that it has the lock.
     without_locks.sql("CREATE FUNCTION pg_catalog.pg_try_advisory_xact_lock(bigint) RETURNS boolean LANGUAGE sql AS $$ SELECT true $$");
     let error = refused(fresh(&without_locks)).await;
     assert!(matches!(error, OpenError::NoLock), "{error}");
 }
 
-/// A server that is frozen takes connections, and answers nothing.
+/// A frozen server accepts connections, and answers nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL"]
 async fn a_start_waits_for_no_server_that_is_frozen() {
     let server = Server::start("");
     let options = fresh(&server);
     open(options.clone()).await.close().await.unwrap();
-    // While it starts: from some statement on nothing is answered.
+    // During a start: from some statement on nothing is answered.
     let statements = ["pg_backend_pid", "SELECT version", "synchronous_standby_names"];
     let starts = statements.map(|statement| {
         let proxy = Proxy::silent_after(server.socket(), statement);

@@ -1,7 +1,7 @@
-//! The store on PostgreSQL, with a PostgreSQL of its own that the tests start.
+//! The store on PostgreSQL, with a separate PostgreSQL that the tests start.
 //!
-//! They need `initdb` and `postgres` of version 15 or later, which they look for in `/usr/lib/postgresql`, or where
-//! `TESSERA_POSTGRES_BIN` says: `cargo test -p tessera-store-postgres -- --ignored`.
+//! They need `initdb` and `postgres` of version 15 or later, in `/usr/lib/postgresql` or in the directory
+//! `TESSERA_POSTGRES_BIN`: `cargo test -p tessera-store-postgres -- --ignored`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -154,14 +154,14 @@ async fn another_log_is_not_served() {
     );
 }
 
-/// A server that answers nothing any more may be no primary any more.
+/// A server that does not answer may no longer be the primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn nothing_is_answered_once_commits_do_not_succeed() {
     let server = Server::start("");
     let store: Shared = Arc::new(open(fresh(&server)).await);
     put(&store, &session(1)).await;
-    // Reading works, and no commit does.
+    // Reads work, and no commit does.
     server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     server.sql("SELECT pg_reload_conf()");
     while store.health().takes_writes {
@@ -182,7 +182,7 @@ async fn nothing_is_answered_once_commits_do_not_succeed() {
     assert!(store.session(session(1).id).await.unwrap().is_some());
 }
 
-/// The primary is lost with its disk, and its standby has all that was acknowledged.
+/// The primary is lost with its disk, and its standby has everything that was acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_failover_loses_nothing_that_was_acknowledged() {
@@ -213,7 +213,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     assert_eq!(sequences(&events), (1..=40).collect::<Vec<_>>());
 }
 
-/// Another server has other settings: what must survive the loss of a primary is answered by none that has no standby.
+/// Another server has other settings: with the durability `quorum`, a server without a standby answers nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_failover_to_a_server_that_promises_less_is_waited_out() {
@@ -246,8 +246,8 @@ async fn a_failover_to_a_server_that_promises_less_is_waited_out() {
     assert_eq!(sequences(&events), [1, 2], "what was refused is not there");
 }
 
-/// It runs on, cut off from its standbys, when another takes its place. A heartbeat that the other one committed proves nothing
-/// of what a connection to the first one reads.
+/// The old primary still runs, cut off from its standbys, when another server replaces it. A heartbeat that the new
+/// primary committed proves nothing about reads from a connection to the old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_primary_that_was_replaced_and_runs_on_answers_nobody() {
@@ -255,7 +255,7 @@ async fn a_primary_that_was_replaced_and_runs_on_answers_nobody() {
     let standby = primary.standby("other");
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'other'");
     primary.sql("SELECT pg_reload_conf()");
-    // Whoever connects anew tries the standby first, which will be the other primary.
+    // New connections try the standby first, which will be the new primary.
     let options = both(&standby, &primary);
     let mut elsewhere = fresh(&standby);
     elsewhere.schema = options.schema.clone();
@@ -267,7 +267,7 @@ async fn a_primary_that_was_replaced_and_runs_on_answers_nobody() {
     while primary.sql("SELECT count(*) FROM pg_stat_replication") != "0" {
         sleep(Duration::from_millis(20)).await;
     }
-    // None is promoted sooner than what a node answers by is over.
+    // No standby is promoted before the node's last proof has expired.
     while store.session(session(1).id).await.is_ok() {
         sleep(Duration::from_millis(50)).await;
     }
@@ -293,7 +293,7 @@ async fn a_primary_that_was_replaced_and_runs_on_answers_nobody() {
     }
 }
 
-/// Whoever waits until all required subscribers know something asks for those of other nodes, too.
+/// A call that waits until all required subscribers know something includes those of other nodes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_node_knows_how_far_the_subscribers_of_another_are() {
@@ -344,13 +344,13 @@ async fn a_node_knows_how_far_the_subscribers_of_another_are() {
     assert!(told.silent_for >= Duration::from_secs(1), "as of now");
     assert_eq!((one.nodes().unwrap().name(), nodes.name()), ("one", "two"));
     assert!(!other.is_older && two.other_nodes().await.unwrap()[0].is_older);
-    // One of a later version may say it otherwise: its verifiers are waited for all the same.
+    // A node of a later version may use another format: its verifiers are still waited for.
     shared().sql(&format!(
         "UPDATE {schema}.node SET report = 'else' WHERE name = 'two'"
     ));
     assert_eq!(one.other_nodes().await.unwrap()[0].report, NodeReport::default());
     assert!(reached().await);
-    // A node that starts anew counts on the longest bound of all.
+    // A restarted node uses the longest bound of all.
     let settings = one
         .read(Reads::default().settings())
         .await
@@ -360,7 +360,7 @@ async fn a_node_knows_how_far_the_subscribers_of_another_are() {
     assert_eq!(settings.staleness_bounds.get(&realm("production")), Some(&bound));
 }
 
-/// A node that ends in order is no longer listed, unless its subscribers may go on answering.
+/// A node that is stopped cleanly is no longer listed, unless its subscribers may keep answering.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_node_that_ends_leaves() {

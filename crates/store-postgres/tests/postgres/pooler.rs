@@ -1,4 +1,4 @@
-//! PgBouncer before the database: refused where it shares connections between transactions, used where it does not.
+//! PgBouncer before the database: refused if it shares connections between transactions, otherwise used.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ impl Drop for Pooler {
 }
 
 impl Pooler {
-    /// None after saying how to get it. With `TESSERA_PEERS=required` it must be there.
+    /// `None` after printing how to get it. With `TESSERA_PEERS=required` it must be installed.
     async fn start(mode: &str) -> Option<Self> {
         if !Path::new(PROGRAM).exists() {
             let is_required = std::env::var_os("TESSERA_PEERS").is_some_and(|value| value == "required");
@@ -73,7 +73,7 @@ impl Pooler {
         Some(Self { directory, running })
     }
 
-    /// Options that lead to it.
+    /// Options that connect to it.
     fn options(&self) -> PostgresOptions {
         let mut options = PostgresOptions::new(&format!(
             "host={} user=postgres dbname=postgres",
@@ -117,7 +117,7 @@ async fn a_pooler_that_keeps_connections_is_used() {
         let placed = append(store, &session_revoked(&session(1), 900)).await;
         assert_eq!(placed, Sequence(sequence));
     }
-    // Whoever listens is told there, too.
+    // A listener is notified there, too.
     let mut grown = two.log().subscribe();
     while *grown.borrow_and_update() < Sequence(3) {
         grown.changed().await.unwrap();

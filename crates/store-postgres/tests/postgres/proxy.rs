@@ -1,4 +1,4 @@
-//! A connection that breaks when it is told to.
+//! A connection that breaks on request.
 
 use std::{
     path::PathBuf,
@@ -39,7 +39,7 @@ impl Proxy {
         Self::new(socket, None)
     }
 
-    /// The same, which passes nothing on any more once a client says `word`, and closes nothing.
+    /// The same, which passes nothing on after a client sends `word`, and closes nothing.
     pub(crate) fn silent_after(socket: PathBuf, word: &'static str) -> Self {
         Self::new(socket, Some(word))
     }
@@ -63,23 +63,23 @@ impl Proxy {
         Self { directory, cut }
     }
 
-    /// How clients connect.
+    /// The clients' connection string.
     pub(crate) fn url(&self) -> String {
         format!("host={} user=postgres dbname=postgres", self.host())
     }
 
-    /// The directory of its socket, which is what the clients call the host.
+    /// The directory of its socket, which is the host for clients.
     pub(crate) fn host(&self) -> String {
         self.directory.path().display().to_string()
     }
 
-    /// Cuts the next connection for which that comes true, once.
+    /// Cuts the next connection to which `cut` applies, once.
     pub(crate) fn cutter(&self, cut: Cut) -> impl Fn() + Send + 'static {
         let armed = Arc::clone(&self.cut);
         move || armed.store(cut as u8, Ordering::SeqCst)
     }
 
-    /// Whether it has cut what it was told to.
+    /// Whether it has cut the requested connection.
     pub(crate) fn has_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst) == Cut::Never as u8
     }
@@ -93,7 +93,7 @@ async fn pass(
 ) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    // What every event of the tests says, and what PostgreSQL says of a commit.
+    // A text in every event of the tests, and PostgreSQL's answer to a commit.
     let requests = copy(
         from_client,
         to_server,

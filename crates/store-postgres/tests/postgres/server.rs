@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What the server is told besides the defaults.
+/// The server's settings besides the defaults.
 const SETTINGS: &str = "
 listen_addresses = ''
 max_connections = 200
@@ -24,7 +24,7 @@ log_min_messages = warning
 /// A server. Its socket is in its directory.
 pub(crate) struct Server {
     directory: PathBuf,
-    /// While this is open, it runs.
+    /// It runs while this is open.
     running: Option<ChildStdin>,
     shell: Child,
 }
@@ -36,7 +36,7 @@ impl Drop for Server {
     }
 }
 
-/// Where the programs are.
+/// The directory of the programs.
 fn programs() -> PathBuf {
     if let Some(named) = env::var_os("TESSERA_POSTGRES_BIN") {
         return named.into();
@@ -86,7 +86,7 @@ pub(crate) fn directory() -> PathBuf {
     PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
 }
 
-/// A file that only the server's user reads.
+/// A file that only the server's user can read.
 pub(crate) fn private_file(text: &str) -> PathBuf {
     let script =
         "umask 077; file=$(mktemp -t tessera-postgres-XXXXXX); printf '%s' \"$1\" >\"$file\"; echo \"$file\"";
@@ -95,7 +95,7 @@ pub(crate) fn private_file(text: &str) -> PathBuf {
 }
 
 impl Server {
-    /// Makes one, and starts it.
+    /// Creates one, and starts it.
     pub(crate) fn start(settings: &str) -> Self {
         let directory = directory();
         let data = directory.join("data");
@@ -120,7 +120,7 @@ impl Server {
         Self::serve(directory)
     }
 
-    /// A standby of `self`, which is named `name` to it.
+    /// A standby of `self`, which knows it as `name`.
     pub(crate) fn standby(&self, name: &str) -> Self {
         let directory = directory();
         let data = directory.join("data");
@@ -139,7 +139,7 @@ impl Server {
 
     fn serve(directory: PathBuf) -> Self {
         let postgres = programs().join("postgres");
-        // It ends when nobody holds its input open any more, however the tests end.
+        // It ends when its input is closed, however the tests end.
         let script = "cd /; \"$1\" -D \"$2/data\" -k \"$2\" >\"$2/log\" 2>&1 & server=$!; \
             echo $server >\"$2/pid\"; read -r _; kill -CONT $server 2>/dev/null; kill -QUIT $server 2>/dev/null; \
             wait $server; rm -rf \"$2\"";
@@ -182,7 +182,7 @@ impl Server {
         pid.trim().to_owned()
     }
 
-    /// Sends a signal to the server: `KILL`, `STOP`, `CONT`. All of its processes are stopped, or go on.
+    /// Sends a signal to the server: `KILL`, `STOP`, `CONT`. All of its processes are stopped, or continue.
     pub(crate) fn signal(&self, signal: &str) {
         let process = self.process();
         if signal != "KILL" {
@@ -199,7 +199,7 @@ impl Server {
         self.sql("SELECT pg_promote(true, 60)");
     }
 
-    /// Runs a statement as the administrator, and answers its rows, as `psql` writes them.
+    /// Runs a statement as the administrator, and returns its rows, as `psql` writes them.
     pub(crate) fn sql(&self, statement: &str) -> String {
         let output = run(self.psql().args(["-c", statement]));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -223,7 +223,7 @@ impl Server {
         psql
     }
 
-    /// How clients connect.
+    /// The clients' connection string.
     pub(crate) fn url(&self) -> String {
         format!("host={} user=postgres dbname=postgres", self.directory.display())
     }
@@ -238,13 +238,13 @@ impl Server {
         self.directory.join(".s.PGSQL.5432")
     }
 
-    /// How clients connect to this server or another, whichever writes.
+    /// The connection string for this server and another, of which clients use the primary.
     pub(crate) fn url_with(&self, other: &Self) -> String {
         let (one, other) = (self.directory.display(), other.directory.display());
         format!("host={one},{other} user=postgres dbname=postgres")
     }
 
-    /// What the server logged.
+    /// The server's log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Three servers, of which one writes and waits until another has it: what breaks with them.
+//! Three servers, one of which is the primary and waits until another one has its writes: failures of them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::server::Server;
 
-/// Three servers. The first that is not a standby writes.
+/// Three servers. The first one that is not a standby is the primary.
 pub(crate) struct Servers {
     of: BTreeMap<&'static str, Server>,
     primary: &'static str,
@@ -41,7 +41,7 @@ impl Servers {
         others.map(|(_, server)| server)
     }
 
-    /// How nodes find whichever writes. Servers that are made later have other sockets, to which those names lead.
+    /// How nodes find the primary. Servers that are made later have other sockets, to which these names lead.
     pub(crate) fn url(&mut self, names: &std::path::Path) -> String {
         for (name, server) in &self.of {
             link(server, &names.join(name));
@@ -54,13 +54,14 @@ impl Servers {
         format!("host={} user=postgres dbname=postgres", self.hosts)
     }
 
-    /// The primary is lost with its disk. The standby that has most takes its place, and a new one is made.
+    /// The primary is lost with its disk. The standby with the most data replaces it, and a new standby is made.
     pub(crate) fn fail_over(&mut self, names: &std::path::Path) {
         let lost = self.primary;
         self.primary().signal("KILL");
         self.of.remove(lost);
         let received = |server: &Server| -> u64 {
-            // What was received is set back to the start of its segment for a moment where a standby follows another primary.
+            // The received position goes back to the start of its segment for a moment when a standby follows a new
+            // primary.
             let found = server.sql(
                 "SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::bigint",
             );
@@ -84,7 +85,7 @@ impl Servers {
         self.of.insert(lost, again);
     }
 
-    /// What happens to the servers between two failovers.
+    /// The disturbances of the servers between two failovers.
     pub(crate) async fn disturb(&self, turn: u32) {
         match turn % 4 {
             0 => drop(self.primary().sql(
@@ -104,8 +105,8 @@ impl Servers {
                 self.primary().signal("CONT");
             }
             _ => {
-                // The primary is cut off from its standbys, and lost with what they do not have: `COMMIT` said that it
-                // succeeded.
+                // The primary is cut off from its standbys, and lost with commits that they do not have: `COMMIT`
+                // reported success.
                 for server in self.standbys() {
                     server.sql("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'");
                     server.sql("SELECT pg_reload_conf()");
@@ -125,7 +126,7 @@ impl Servers {
     }
 }
 
-/// Makes a name of a directory lead to a server.
+/// Makes a name in a directory a link to a server.
 fn link(server: &Server, name: &std::path::Path) {
     let _ = std::fs::remove_file(name);
     std::os::unix::fs::symlink(server.socket().parent().unwrap(), name).unwrap();

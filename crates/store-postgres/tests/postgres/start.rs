@@ -1,4 +1,4 @@
-//! What is refused at a start, and what is said.
+//! Refused starts, and their messages.
 
 use std::sync::Arc;
 
@@ -155,7 +155,7 @@ async fn a_log_with_a_gap_is_refused_and_served_no_further() {
     let schema = options.schema.clone();
     let store: Arc<dyn Store> = Arc::new(open(options).await);
     append(&store, &session_revoked(&session(1), 900)).await;
-    // A group that says that there is an event, and there is none.
+    // A group that claims an event which does not exist.
     shared().sql(&format!(
         "INSERT INTO {schema}.commit_group SELECT number + 1, gen_random_uuid(), node, at, seq + 1, floor, \
          audit_position, audit_link, audit_first, purged, policy, times FROM {schema}.commit_group \
@@ -165,7 +165,7 @@ async fn a_log_with_a_gap_is_refused_and_served_no_further() {
     assert!(store.health().is_over());
 }
 
-/// TLS is asked for where nothing else is said, and the certificate must be of an authority that is trusted.
+/// TLS is used by default, and the certificate must be of a trusted authority.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_server_elsewhere_is_reached_by_tls_alone() {

@@ -1,4 +1,4 @@
-//! What PostgreSQL does otherwise than one would think: each would lose or double something.
+//! Unexpected behaviour of PostgreSQL: each case would lose or duplicate something.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ fn appending() -> Changes {
     }
 }
 
-/// Waits until a statement of the administrator answers what is wanted.
+/// Waits until a statement of the administrator returns the expected result.
 async fn until(server: &Server, statement: &str, wanted: impl Fn(&str) -> bool) -> String {
     loop {
         let found = server.sql(statement);
@@ -43,8 +43,9 @@ async fn until(server: &Server, statement: &str, wanted: impl Fn(&str) -> bool) 
 
 const WAIT_FOR_STANDBYS: &str = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query NOT LIKE '%node AS n%'";
 
-/// A commit that waits for a standby can be cancelled: then `COMMIT` succeeds, with a warning, the lock is free, and others
-/// see what may be lost. It is not answered before a later commit is on the standby, and counts once.
+/// A commit that waits for a standby can be cancelled. Then `COMMIT` succeeds, with a warning, the lock is free, and
+/// others see a write that may be lost. The write is not acknowledged before a later commit is on the standby, and
+/// counts once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
@@ -57,7 +58,7 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     let writing = Arc::clone(&one);
     let writing = tokio::spawn(async move { writing.write(appending()).await });
     let pid = until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty()).await;
-    // As long as it waits, no other node gets the lock.
+    // While it waits, no other node gets the lock.
     let behind = Arc::clone(&two);
     let behind = tokio::spawn(async move { behind.write(appending()).await });
     let locks = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
@@ -68,10 +69,10 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     // It is visible now, and on no standby: a later commit waits again.
     until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty() && pids != pid).await;
     assert!(!writing.is_finished() && !behind.is_finished());
-    // A verifier whose cursor is behind it would be ahead of the log where it is lost.
+    // A verifier whose cursor is after it would be ahead of the log if it is lost.
     for node in [&one, &two] {
         assert_eq!(node.log().committed(), Sequence(0), "it is shown to nobody");
-        // A receiver would have a record of what never was.
+        // A receiver would have a record of an event that did not happen.
         assert_eq!(node.audit_head().borrow().position, 0);
         let page = node.audit_page(AuditQuery::after(0, 10)).await.unwrap();
         assert_eq!((page.entries.len(), page.through), (0, 0));
@@ -85,7 +86,7 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     assert_eq!(one.audit_head().borrow().position, 2);
 }
 
-/// A `COMMIT` that was sent with the rest commits although a row that must be there was not changed.
+/// A `COMMIT` that was sent with the other statements commits although a required row was not changed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn nothing_is_committed_where_a_row_is_not_written() {
@@ -113,14 +114,14 @@ async fn nothing_is_committed_where_a_row_is_not_written() {
         "{result:?}"
     );
     assert!(events_after(&store, Sequence(0)).await.unwrap().is_empty());
-    // The store lives on.
+    // The store keeps working.
     assert_eq!(
         append(&store, &session_revoked(&session(1), 900)).await,
         Sequence(1)
     );
 }
 
-/// Whoever is frozen with the lock keeps it until the server ends their session; what they wanted is done once.
+/// A node that is frozen with the lock keeps it until the server ends its session; its work is done once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_node_that_is_frozen_with_the_lock_holds_others_up_for_two_seconds() {
@@ -152,7 +153,7 @@ async fn a_node_that_is_frozen_with_the_lock_holds_others_up_for_two_seconds() {
     assert_eq!(placed.last(), Some(Sequence(2)));
 }
 
-/// A statement that takes the lock and reads sees what was there before it got the lock.
+/// A statement that takes the lock and reads sees the state from before it got the lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn two_nodes_lose_no_change_of_each_other() {
@@ -195,8 +196,8 @@ async fn two_nodes_lose_no_change_of_each_other() {
     }
 }
 
-/// Old versions of a row that is changed by each commit stay where somebody reads an old state, and each look at it passes
-/// them all.
+/// Old versions of a row that every commit changes stay while a reader uses an old state, and each look-up passes all
+/// of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn an_old_snapshot_makes_no_commit_slower() {
