@@ -1,4 +1,4 @@
-//! The audit trail beyond its newest records: in files beside the rows.
+//! The audit trail before its newest records: in files beside the rows.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
@@ -13,7 +13,7 @@ use tessera_store::{AuditQuery, Changes, Store, StoreError};
 use tessera_store_conformance::fixture::{at, audit_record, purge_before, put, session, write};
 use tessera_store_sled::{SledOptions, SledStore};
 
-/// What the rows keep.
+/// The number of records that the rows keep.
 const ROWS: u64 = 10;
 const DAY: i64 = 24 * 60 * 60;
 
@@ -43,7 +43,7 @@ async fn purge(store: &Shared, audit_before: Timestamp) {
     while purge_before(store, at(0), audit_before, 1000).await.more {}
 }
 
-/// The positions of the whole trail, and that each record is the one that was written there.
+/// The positions of the whole trail, after a check that each record is the one that was written there.
 async fn trail(store: &Shared, second_of: impl Fn(u64) -> i64) -> Vec<u64> {
     let all = store.audit(0, usize::MAX).await.unwrap();
     for (position, record) in &all {
@@ -83,7 +83,7 @@ async fn the_trail_is_whole_wherever_its_records_are() {
     assert_eq!(files(path).len(), 1);
 }
 
-/// Chunks without a record of the wanted times are passed over; what is found is what a look at each record finds.
+/// Chunks without a record of the requested times are skipped; the result is the same as when each record is checked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_of_the_trail_is_found_by_its_times() {
     let directory = TempDir::new().unwrap();
@@ -150,7 +150,7 @@ async fn a_day_that_is_too_old_goes_with_its_file() {
         record(&store, [day * DAY + 5; 100]).await;
         purge(&store, at(0)).await;
     }
-    // A chunk may end a day after the one in which it began: its records are of the day before.
+    // A chunk may end a day after the one in which it began: it belongs to the earlier day.
     assert_eq!(trail(&store, second_of).await, Vec::from_iter(1..=400));
     let before = files(path).len();
     assert!(before > 2, "{before}");
@@ -161,7 +161,7 @@ async fn a_day_that_is_too_old_goes_with_its_file() {
     assert!(kept.first() > Some(&1) && kept.contains(&201), "{kept:?}");
     assert_eq!(kept, Vec::from_iter(*kept.first().unwrap()..=400));
 
-    // All of it, and what comes after.
+    // All of it, and later records.
     purge(&store, at(10 * DAY)).await;
     assert_eq!(trail(&store, second_of).await, Vec::<u64>::new());
     assert!(files(path).is_empty(), "{:?}", files(path));
@@ -196,7 +196,7 @@ async fn damage_to_a_file_is_told_and_ends_nothing_else() {
     record(&store, 700..800).await;
     assert!(store.health().takes_writes);
 
-    // As is the file, once it is as it was.
+    // The file is readable again after it is restored.
     fs::write(&file, &right).unwrap();
     assert_eq!(store.audit(0, usize::MAX).await.unwrap().len(), 800);
 }
@@ -215,7 +215,7 @@ async fn records_that_are_lost_are_told_by_the_file_after_them() {
     let answer = store.audit(0, usize::MAX).await;
     assert!(format!("{answer:?}").contains("missing"), "{answer:?}");
 
-    // A file that can't go on begins anew.
+    // A file that can't be continued is replaced by a new one.
     fs::remove_file(files.last().unwrap()).unwrap();
     store.close().await.unwrap();
     drop(store);
@@ -244,7 +244,7 @@ async fn damage_to_old_records_keeps_new_ones_from_nothing() {
     purge(&store, at(3 * DAY)).await;
     let found = store.audit(401, usize::MAX).await.unwrap();
     assert_eq!(found.len(), 99);
-    // They have moved on, and what can't be judged is still there.
+    // They have continued, and files that can't be checked are still there.
     let after = files(path);
     assert!(after.starts_with(&before[..2]), "{after:?}");
     assert!(after.len() > before.len(), "{after:?}");
@@ -259,7 +259,7 @@ async fn what_a_crash_left_behind_the_last_chunk_does_not_count() {
     purge(&store, at(0)).await;
     store.close().await.unwrap();
     drop(store);
-    // A chunk that was written and is not in the rows: here half of one.
+    // A chunk that was written and that the rows do not name: here half of one.
     let file = files(path).remove(0);
     let mut bytes = fs::read(&file).unwrap();
     bytes.extend_from_within(..bytes.len() / 2);
@@ -284,7 +284,7 @@ async fn files_that_cannot_be_written_keep_nothing_else_from_going() {
     put(&store, &session(1)).await;
     let report = purge_before(&store, Timestamp::MAX, at(0), 1000).await;
     assert_eq!((report.sessions, report.more), (1, false));
-    // The records are where they were, and move once that is possible.
+    // The records stay in the rows, and move once that is possible.
     let second_of = |position| i64::try_from(position).unwrap() - 1;
     assert_eq!(trail(&store, second_of).await, Vec::from_iter(1..=100));
     fs::remove_file(&blocked).unwrap();

@@ -1,4 +1,4 @@
-//! Units in the background: they go with those of others, or alone once they have waited long enough.
+//! Background units: they are committed with others, or alone once they have waited long enough.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{

@@ -1,4 +1,4 @@
-//! Backups of the store on sled: one at a time, and none that outlives the store.
+//! Backups of the store on sled: one at a time, and none that outlasts the store.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -17,7 +17,7 @@ fn open(directory: &TempDir) -> Shared {
     Arc::new(SledStore::open(&directory.path().join("data"), SledOptions::default()).unwrap())
 }
 
-/// A backup that waits at its first record, what tells that it does, and what lets it go on.
+/// A backup that waits at its first record, a signal that it does, and a handle that releases it.
 fn held(
     store: &Shared,
 ) -> (
@@ -29,7 +29,7 @@ fn held(
     let (go, going) = mpsc::channel::<()>();
     let visit = move |_| {
         waits.send(()).unwrap();
-        // An error means that it may go on for ever.
+        // After an error it continues without a limit.
         let _ = going.recv();
         ControlFlow::Continue(())
     };

@@ -1,4 +1,4 @@
-//! The store on sled passes the suite, and answers what the one in memory does.
+//! The store on sled passes the suite, and gives the same answers as the one in memory.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ fn opened() -> Opened {
 
 tessera_store_conformance::suite!(opened());
 
-/// So that audit records are in files, too.
+/// With these options audit records are in files, too.
 fn with_few_audit_rows() -> SledOptions {
     SledOptions {
         cache_capacity_bytes: 1 << 20,

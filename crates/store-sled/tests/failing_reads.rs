@@ -1,5 +1,5 @@
-//! A disk on which one read fails, once, while the store is opened: each read of a start in turn. The start
-//! succeeds, or refuses and leaves the directory byte for byte as it was; the next one is whole.
+//! A disk on which one read fails, once, while the store is opened: each read of a start in turn. The start succeeds,
+//! or refuses and leaves the directory byte for byte unchanged; the next start is complete.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
@@ -65,7 +65,7 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// Not a test: opens a store, and says what came of it.
+/// Not a test: opens a store, and prints the result.
 #[test]
 #[ignore = "the child of `each_read_fails_once`"]
 fn child_that_opens() {
@@ -104,7 +104,7 @@ fn library(directory: &Path) -> PathBuf {
 struct Trial {
     directory: TempDir,
     library: PathBuf,
-    /// The directory as it is before each start.
+    /// The state of the directory before each start.
     whole: PathBuf,
     expected: Vec<Session>,
 }
@@ -141,7 +141,7 @@ impl Trial {
         }
     }
 
-    /// A start in which the read with this number fails; what it said, and how many reads there were.
+    /// A start in which the read with this number fails; returns its output, and the number of reads.
     fn start(&self, data: &Path, failing: usize) -> (String, usize) {
         let count = self.directory.path().join("count");
         let output = Command::new(std::env::current_exe().unwrap())
@@ -157,7 +157,7 @@ impl Trial {
         (said, fs::read_to_string(count).unwrap().parse().unwrap())
     }
 
-    /// One start with a failing read, then one on a disk that is well. Answers whether the first was refused.
+    /// One start with a failing read, then one on a working disk. Returns whether the first was refused.
     fn fail(&self, failing: usize) -> bool {
         let data = self.directory.path().join(format!("data-{failing}"));
         copy_directory(&self.whole, &data);

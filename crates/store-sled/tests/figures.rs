@@ -49,7 +49,7 @@ fn size_of(path: &Path) -> u64 {
     std::fs::metadata(path.join("rows/db")).unwrap().len()
 }
 
-/// A session of one of 5,000 subjects; 2,000 are begun in a second.
+/// A session of one of 5,000 subjects; 2,000 are begun per second.
 fn begun(number: u32) -> Session {
     let now = at(i64::from(number / 2000));
     Session {
@@ -84,7 +84,7 @@ fn baseline(path: &Path) -> f64 {
     f64::from(count) / begin.elapsed().as_secs_f64()
 }
 
-/// A refresh as the authority does it: read, decide, write the session and an audit record.
+/// A refresh with the authority's steps: read, decide, write the session and an audit record.
 async fn refresh(store: &Arc<dyn Store>, id: SessionId) {
     let decide = move |state: &Snapshot| match state.session(id) {
         Some(stored) if stored.ended.is_none() => {
@@ -167,7 +167,7 @@ fn durable_refreshes_beside_bare_syncs() {
     });
 }
 
-/// Opens the store, and says how long each step took.
+/// Opens the store, and prints how long each step took.
 fn open_and_tell(path: &Path) -> Arc<dyn Store> {
     let progress = StartProgress::default();
     let is_open = AtomicBool::new(false);
@@ -196,7 +196,7 @@ fn open_and_tell(path: &Path) -> Arc<dyn Store> {
     })
 }
 
-/// `SESSIONS` says how many, and `DATA` which directory is filled where it is not there, and kept.
+/// `SESSIONS` is their number; `DATA` is a directory that is filled if it does not exist, and kept.
 #[test]
 #[ignore = "a measurement"]
 fn opening_with_many_sessions() {
@@ -282,7 +282,7 @@ fn opening_beside_a_long_trail() {
     }
 }
 
-/// Most sessions rest while few are busy: what rests must not hold the space of what was overwritten.
+/// Most sessions are idle while few are busy: idle ones must not hold the space of overwritten rows.
 #[test]
 #[ignore = "a measurement"]
 fn the_file_follows_what_it_holds() {

@@ -1,4 +1,4 @@
-//! A directory that was restored from a copy begins a log of its own.
+//! A directory that was restored from a copy begins a new log.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{path::Path, sync::Arc};

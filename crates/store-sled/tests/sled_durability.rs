@@ -1,5 +1,5 @@
-//! What the sled backend does with a directory that was closed, killed, damaged, rolled back or is in use:
-//! it opens with exactly what was acknowledged last, or refuses with a message that says what to do.
+//! The sled backend on a directory that was closed, killed, damaged, rolled back or is in use: it opens with exactly
+//! what was acknowledged last, or refuses with a message that contains the remedy.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -61,7 +61,7 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// Everything that a store answers.
+/// All answers of a store.
 #[derive(Debug, PartialEq)]
 struct Answers {
     log_id: LogId,
@@ -71,7 +71,7 @@ struct Answers {
     committed: Sequence,
     floor: u64,
     through: Sequence,
-    /// None where what is kept of it in files is damaged, which concerns nothing else.
+    /// `None` if its files are damaged, which affects nothing else.
     audit: Option<Vec<(u64, AuditRecord)>>,
     api_key: Option<ApiKey>,
 }
@@ -180,7 +180,7 @@ fn reopening_keeps_everything() {
     for _ in 0..3 {
         assert_eq!(answers_in(&path), before);
     }
-    // The log goes on where it was.
+    // The log continues at its last position.
     with_store(&path, async |store| {
         let next = append(store, &session_revoked(&session(1), 9)).await;
         assert_eq!(next, before.committed.next());
@@ -273,12 +273,12 @@ fn a_start_that_was_cut_off_is_taken_back() {
     let path = directory.path();
     with_store(path, async |store| live_through(store, 60).await);
     let before = answers_in(path);
-    // Killed in the midst of a start: half a copy, where the rows were set aside.
+    // Killed during a start: half a copy, while the rows are set aside.
     fs::rename(path.join("rows"), path.join("rows.before")).unwrap();
     fs::create_dir(path.join("rows")).unwrap();
     fs::write(path.join("rows/db"), b"half a copy").unwrap();
     assert_eq!(answers_in(path), before);
-    // Killed while the rows that were set aside were removed, and while they were compacted.
+    // Killed while the rows that were set aside were removed, and during a compaction.
     fs::create_dir(path.join("rows.gone")).unwrap();
     fs::create_dir(path.join("rows.new")).unwrap();
     fs::write(path.join("rows.gone/db"), b"what was").unwrap();
@@ -393,7 +393,7 @@ fn a_path_that_is_a_file_is_refused_with_its_name() {
 fn a_newer_format_is_refused() {
     let directory = TempDir::new().unwrap();
     with_store(directory.path(), async |store| put(store, &session(1)).await);
-    // The header of the seal as a later version would write it.
+    // The header of the seal in a later version.
     let mut header = b"TSRSEAL\n".to_vec();
     header.extend_from_slice(&9_u32.to_be_bytes());
     let digest = <sha2::Sha256 as sha2::Digest>::digest(&header);
@@ -434,15 +434,15 @@ fn a_leftover_unfinished_snapshot_is_removed() {
 fn a_directory_that_was_only_begun_is_finished() {
     let whole = TempDir::new().unwrap();
     with_store(whole.path(), async |_| {});
-    // Nothing but the lock; a seal that was not finished.
+    // Only the lock; an unfinished seal.
     let begun = TempDir::new().unwrap();
     fs::write(begun.path().join("lock"), b"").unwrap();
     fs::write(begun.path().join("seal.new"), b"TSR").unwrap();
     assert!(answers_in(begun.path()).sessions.is_empty());
 }
 
-/// Not a test: writes until it is killed, and says what was acknowledged. Each session is put in one job
-/// with its event and its audit record, and refreshed by the next.
+/// Not a test: writes until it is killed, and prints what was acknowledged. Each session is put in one unit with its
+/// event and its audit record, and refreshed by the next.
 #[test]
 #[ignore = "the child of `what_was_acknowledged_survives_being_killed`"]
 fn child_that_writes_until_it_is_killed() {
@@ -454,7 +454,7 @@ fn child_that_writes_until_it_is_killed() {
         let callers: Vec<_> = (0..8)
             .map(|caller| tokio::spawn(write_for_ever(Arc::clone(&store), caller)))
             .collect();
-        // Removes nothing, and moves audit records to files all the time.
+        // It removes nothing, and moves audit records to files all the time.
         while !callers.iter().any(tokio::task::JoinHandle::is_finished) {
             purge_before(&store, at(0), at(0), 100).await;
             tokio::task::yield_now().await;
@@ -512,7 +512,7 @@ fn survive_kills(kills: u32) {
                 .take(1 + (round as usize * 37) % 200),
         );
         child.kill().unwrap();
-        // What was still in the pipe was acknowledged, too.
+        // Lines that were still in the pipe were acknowledged, too.
         acknowledged.extend(lines.filter_map(parse));
         child.wait().unwrap();
 
@@ -530,7 +530,7 @@ fn survive_kills(kills: u32) {
                 "event {place} is not that of {id}"
             );
         }
-        // All of a job or nothing: as many sessions as events as audit records.
+        // A unit is complete or absent: as many sessions as events as audit records.
         assert_eq!(found.sessions.len(), found.events.len());
         assert_eq!(found.sessions.len(), found.audit.as_ref().unwrap().len());
         assert_eq!(found.committed.0 as usize, found.events.len());
@@ -577,7 +577,7 @@ fn missing_files_are_noticed() {
             fs::remove_file(missing).unwrap();
         }
         refuse(&copy, part);
-        // Looking at it does not make it look whole.
+        // A look at it does not make it valid.
         refuse(&copy, part);
     }
 }
@@ -617,7 +617,7 @@ fn an_old_seal_is_noticed() {
     refuse(directory.path(), "not those that were last committed");
 }
 
-/// Seal and rows are synced at once: a crash may lose either, and the rows are then the later ones.
+/// Seal and rows are synced at the same time: a crash may lose either, and then the rows may be the later ones.
 #[test]
 fn a_seal_that_misses_the_last_group_does_not_hide_it() {
     let directory = TempDir::new().unwrap();
@@ -632,7 +632,7 @@ fn a_seal_that_misses_the_last_group_does_not_hide_it() {
     });
 }
 
-/// Numbers that look random and are the same each time.
+/// Pseudo-random numbers that are the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -666,18 +666,18 @@ fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// Harms one file of a data directory, and says how.
+/// Damages one file of a data directory, and returns what it did.
 fn harm(path: &Path, dice: &mut Dice) -> String {
     let files = files_in(path);
     let data = path.join("rows/db");
-    // Half of the harm is done to the rows themselves.
+    // Half of the damage is done to the rows themselves.
     let file = if dice.below(2) == 0 {
         data
     } else {
         files[dice.below(files.len() as u64) as usize].clone()
     };
     let mut bytes = fs::read(&file).unwrap();
-    // Most of a new data file is empty: harm what is used.
+    // Most of a new data file is empty: damage the used part.
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
     let place = dice.below(used) as usize;
     let name = file.strip_prefix(path).unwrap().display().to_string();
@@ -716,7 +716,7 @@ struct Tally {
     repaired: usize,
 }
 
-/// Harms copies of `whole`, one at a time: each is refused, or opens with the same answers.
+/// Damages copies of `whole`, one at a time: each is refused, or opens with the same answers.
 fn damage(whole: &Path, expected: &Answers, times: u32, seed: u64, tally: &mut Tally) {
     let mut dice = Dice(seed);
     for _ in 0..times {
@@ -744,7 +744,7 @@ fn damage(whole: &Path, expected: &Answers, times: u32, seed: u64, tally: &mut T
                         }
                         assert!(found == *expected, "{what}: opened with other answers");
                     }
-                    // Noticed later, but noticed.
+                    // Detected later, but detected.
                     Err(error) => panic!("{what}: opened and then {error}"),
                 }
                 tally.repaired += 1;
@@ -753,7 +753,7 @@ fn damage(whole: &Path, expected: &Answers, times: u32, seed: u64, tally: &mut T
     }
 }
 
-/// A directory that was closed, and one that was killed in the midst of writing.
+/// A directory that was closed, and one that was killed during a write.
 fn harm_many(times: u32) {
     let directory = TempDir::new().unwrap();
     let closed = directory.path().join("closed");
@@ -761,7 +761,7 @@ fn harm_many(times: u32) {
     let killed = directory.path().join("killed");
     let store = open(&killed).unwrap();
     runtime().block_on(live_through(&store, 150));
-    // Nobody writes now, so the copy is what a kill would leave.
+    // There are no writes now, so the copy is what a kill would leave.
     let left = directory.path().join("left");
     copy_directory(&killed, &left);
     drop(store);
