@@ -1,4 +1,4 @@
-//! The kit does what it says.
+//! Tests of the kit.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -107,7 +107,7 @@ async fn a_stall_holds_up_services_and_not_the_test() {
     let _patient = authority.verifier("api").await;
     let session = authority.issue("user:ann", &["videos:read"]).await;
     authority.stall();
-    // Neither issuing nor revoking waits for who is held up.
+    // Neither issuing nor revoking waits for a verifier that is held up.
     let revoking = authority.revoke(Target::Token(session.access_token.clone()));
     let revoked = tokio::time::timeout(Duration::from_secs(2), revoking).await;
     revoked.expect("not to wait for the patient one");
@@ -117,7 +117,7 @@ async fn a_stall_holds_up_services_and_not_the_test() {
     authority.resume();
     until("fresh again", || allows(&verifier, &second.access_token)).await;
     assert_eq!(denied(&verifier, &session.access_token), DenyReason::Revoked);
-    // Whoever connects by what the kit hands out is held up too.
+    // A client that connects with the kit's connection is held up too.
     let client = Client::new(&authority.connection()).unwrap();
     client.list_keys("production").await.unwrap();
     authority.stall();
@@ -231,8 +231,8 @@ async fn one_that_was_killed_goes_on_with_what_it_had() {
     authority.stop().await;
 }
 
-/// What one connection sent arrives in its order; what was sent on an old one may arrive after what was sent
-/// later on a new one, even where the old one was cut.
+/// Data of one connection arrives in order; data of an old connection may arrive after later data of a new one, even if
+/// the old one was cut.
 #[tokio::test]
 async fn a_proxy_mixes_connections_and_not_bytes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -248,7 +248,7 @@ async fn a_proxy_mixes_connections_and_not_bytes() {
     for byte in 0..50 {
         old.write_all(&[byte]).await.unwrap();
     }
-    // Only what has reached the proxy is on its way.
+    // Only data that has reached the proxy is in transit.
     old.flush().await.unwrap();
     tokio::task::yield_now().await;
     proxy.resume();
@@ -259,7 +259,7 @@ async fn a_proxy_mixes_connections_and_not_bytes() {
         .await
         .unwrap();
     assert!(bytes.is_sorted() && bytes.last() == Some(&50));
-    // The new one is faster than the old one, now and then; and what is on its way survives the cut.
+    // Sometimes the new connection is faster than the old one; and data in transit survives the cut.
     soon("a new one that is first", async {
         loop {
             let (mut old, mut old_far) = connect().await;
