@@ -33,7 +33,7 @@ use crate::{arguments::Arguments, failure::Failure, output::print_line};
 
 /// Prints a completion script.
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
-    // Made as a whole: it panics where it can't write.
+    // Made as a whole, since the generator panics if it can't write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "tessera", &mut script);
     print_line(&String::from_utf8_lossy(&script))
@@ -47,7 +47,7 @@ pub(crate) fn man(directory: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::cannot_run(format!("`{}` can't be written: {error}", directory.display())))
 }
 
-/// A length of time as the wire has it.
+/// A duration in the form of the wire.
 fn duration(length: Seconds) -> prost_types::Duration {
     prost_types::Duration {
         seconds: length.0.into(),

@@ -1,4 +1,4 @@
-//! Asking before something ends.
+//! Confirmation before something ends.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -14,22 +14,22 @@ pub(crate) struct Consent {
     pub(crate) yes: bool,
 }
 
-/// What to do where nobody can be asked.
+/// What to do if no user can be asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unattended {
-    /// Go on: a script names what it means.
+    /// Continue: a script names its target explicitly.
     GoOn,
-    /// Refuse: it would be too much for a slip.
+    /// Refuse: the effect of a mistake would be too large.
     Refuse,
 }
 
 impl Consent {
-    /// Whether a person is there to be asked, and has not said yes already.
+    /// Whether a user is present, and has not agreed already.
     pub(crate) fn is_to_be_asked(&self) -> bool {
         !self.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Refuses a command that needs a yes where nobody can be asked.
+    /// Refuses a command that needs a confirmation if no user can be asked.
     pub(crate) fn require(&self, unattended: Unattended, command: &str) -> Result<(), Failure> {
         if self.yes || self.is_to_be_asked() || unattended == Unattended::GoOn {
             return Ok(());
@@ -40,7 +40,7 @@ impl Consent {
         )))
     }
 
-    /// Asks on the terminal, if a person is there. Anything but a yes ends the command.
+    /// Asks on the terminal, if a user is present. Any answer except yes ends the command.
     pub(crate) fn ask(&self, what: &str) -> Result<(), Failure> {
         if !self.is_to_be_asked() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Findings in files, drawn: the line, carets under what is meant, and what to do.
+//! Findings in files, drawn: the line, carets under the text, and the remedy.
 
 use serde_json::{Value, json};
 use tessera_core::secret;
@@ -7,14 +7,14 @@ use tessera_proto::v1;
 
 use crate::terminal::{Paint, counted, is_hidden, visible, width};
 
-/// How many findings are drawn: more than anybody reads at once.
+/// How many findings are drawn at most.
 const DRAWN_MAX: usize = 50;
 /// How many characters of a line are shown.
 const SHOWN_MAX: usize = 160;
-/// How many of them stand before the finding.
+/// How many of these characters are before the finding.
 const BEFORE_MAX: usize = 40;
 
-/// Something wrong at a place of a file.
+/// A mistake at a position in a file.
 pub(crate) struct Finding {
     code: String,
     file: String,
@@ -50,7 +50,7 @@ impl From<&v1::Diagnostic> for Finding {
     }
 }
 
-/// Why files are no policy, with the files as they were read; none where they could not be.
+/// Why files are not a policy, with the files as they were read; `None` if they could not be read.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) sources: Option<Sources>,
@@ -62,7 +62,7 @@ impl Refused {
         self.error.diagnostics.iter().map(Finding::from).collect()
     }
 
-    /// Everything, drawn, with a line that counts it.
+    /// All findings, drawn, with a line that counts them.
     pub(crate) fn draw(&self, paint: Paint) -> String {
         draw(&self.findings(), self.sources.as_ref(), paint)
     }
@@ -106,13 +106,13 @@ impl Finding {
         })
     }
 
-    /// The finding as one that refuses nothing: `warning: code: message`.
+    /// The finding as a warning: `warning: code: message`.
     pub(crate) fn draw_warning(&self, sources: &Sources, paint: Paint) -> String {
         let head = paint.warn(&format!("warning: {}:", visible(&self.code)));
         self.draw_with(&head, Some(sources), paint)
     }
 
-    /// As miette draws: `× code: message`, the place, the line, carets, `help:`.
+    /// In the style of miette: `× code: message`, the position, the line, carets, `help:`.
     fn draw(&self, sources: Option<&Sources>, paint: Paint) -> String {
         let head = paint.bad(&format!("× {}:", visible(&self.code)));
         self.draw_with(&format!("  {head}"), sources, paint)
@@ -127,7 +127,7 @@ impl Finding {
         match sources.and_then(|sources| source_line(sources, &self.file, self.line)) {
             None => drawn += &format!(" {gutter} ─[{place}]\n"),
             Some(line) => {
-                // A terminal is often recorded.
+                // Terminal output is often recorded.
                 let line = &secret::mask(line);
                 let excerpt = Excerpt::new(line, self.column, span(&self.file, line, self.column));
                 let carets = paint.bad(&"^".repeat(excerpt.carets));
@@ -145,7 +145,7 @@ impl Finding {
     }
 }
 
-/// A line of a file, where the file was read and the line is text.
+/// A line of a file, if the file was read and the line is text.
 fn source_line<'a>(sources: &'a Sources, file: &str, line: u32) -> Option<&'a str> {
     let before = usize::try_from(line).ok()?.checked_sub(1)?;
     let bytes = sources.get(file)?.split(|byte| *byte == b'\n').nth(before)?;
@@ -153,11 +153,11 @@ fn source_line<'a>(sources: &'a Sources, file: &str, line: u32) -> Option<&'a st
     Some(text.strip_suffix('\r').unwrap_or(text))
 }
 
-/// How many characters from a column on are meant.
+/// The length of the marked text from a column on, in characters.
 fn span(file: &str, line: &str, column: u32) -> usize {
     let before = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
     let rest: String = line.chars().skip(before).collect();
-    // Of a comment nothing is meant: the finding is about the whole file.
+    // A comment is not marked: the finding is about the whole file.
     let is_comment = before == 0 && rest.starts_with('#');
     let meant = if is_comment || rest.starts_with(is_hidden) {
         return 1;
@@ -169,7 +169,7 @@ fn span(file: &str, line: &str, column: u32) -> usize {
         && line.starts_with(['p', 'g'])
         && line.trim_start_matches(['p', 'g', ' ']).starts_with(',')
     {
-        // The first field is right: what is meant is the whole rule.
+        // The first field is correct: the whole rule is marked.
         rest.as_str()
     } else {
         rest.split(',').next().unwrap_or_default()
@@ -192,10 +192,10 @@ fn toml_word(rest: &str) -> &str {
     end.and_then(|end| rest.get(..end)).unwrap_or(rest)
 }
 
-/// The part of a line that is shown.
+/// The displayed part of a line.
 struct Excerpt {
     text: String,
-    /// How many columns stand before the carets.
+    /// How many columns are before the carets.
     indent: usize,
     carets: usize,
 }

@@ -1,4 +1,4 @@
-//! How a command fails: exit code 1 where it was refused, 2 where it could not run.
+//! Failures of commands: exit code 1 if the request was refused, 2 if the command could not run.
 
 use std::{collections::HashMap, error::Error, fmt::Display, process::ExitCode};
 
@@ -28,11 +28,11 @@ pub(crate) struct Failure {
     reason: String,
     message: String,
     hint: Option<&'static str>,
-    /// The decision of policy that refused it, by which it is explained.
+    /// The decision id of the policy's refusal, for an explanation.
     decision: Option<Box<str>>,
-    /// The line of a policy that would give the permission that was missing.
+    /// The line of a policy that would give the missing permission.
     rule: Option<Box<str>>,
-    /// What is wrong in the files of a policy.
+    /// The mistakes in the files of a policy.
     refused: Option<Box<Refused>>,
 }
 
@@ -52,8 +52,8 @@ impl Failure {
         }
     }
 
-    /// The authority can't be launched: exit code 2, or 4 where a PIN was refused. Whoever runs the command again by itself
-    /// must not do so then: a token locks itself after a few wrong ones.
+    /// The authority can't be launched: exit code 2, or 4 if a PIN was refused. A supervisor must not restart the
+    /// command then: a token locks itself after a few wrong PINs.
     pub(crate) fn launch(error: &LaunchError) -> Self {
         let failure = Self::cannot_run(error);
         if error.is_of_pin() {
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// The same, with what helps.
+    /// The same, with a hint.
     pub(crate) fn with_hint(self, hint: &'static str) -> Self {
         Self {
             hint: Some(hint),
@@ -91,7 +91,7 @@ impl Failure {
         &self.message
     }
 
-    /// The same failure with another exit code, where 2 has a meaning of its own.
+    /// The same failure with another exit code, for commands in which 2 has another meaning.
     pub(crate) fn with_code(self, code: u8) -> Self {
         Self { code, ..self }
     }
@@ -104,13 +104,13 @@ impl Failure {
         }
     }
 
-    /// The same failure, after what was tried before.
+    /// The same failure, after a description of earlier attempts.
     pub(crate) fn after(mut self, tried: &str) -> Self {
         self.message = format!("{}\n  {tried}", self.message);
         self
     }
 
-    /// The same failure, with what is wrong with the connection if there was none and that can be told.
+    /// The same failure, with the cause of the failed connection, if there was none and the cause can be found.
     pub(crate) async fn diagnosed(mut self, connection: &Connection) -> Self {
         if self.is_of_connection
             && let Some(diagnosis) = connection.diagnosis(&self.message).await
@@ -122,7 +122,7 @@ impl Failure {
         self
     }
 
-    /// Says what happened on stderr.
+    /// Reports the failure on stderr.
     pub(crate) fn report(&self, as_json: bool) -> ExitCode {
         if as_json {
             notice(&json!({ "error": self.to_json() }).to_string());
@@ -158,7 +158,7 @@ impl Failure {
             (Some(code), "") => format!("{}: ", code_name(code)),
             (Some(code), reason) => format!("{} / {reason}: ", code_name(code)),
         };
-        // It may repeat what stands in a file.
+        // It may repeat the content of a file.
         let lines: Vec<_> = self.message.lines().map(visible).collect();
         notice(&format!("error: {what}{}", lines.join("\n")));
         if let Some(hint) = self.hint {
@@ -229,8 +229,8 @@ impl From<Status> for Failure {
     }
 }
 
-/// The line of a policy that gives the permission that a call was refused for. None where what is missing is no
-/// permission, or its name can't be written in a rule.
+/// The line of a policy that gives the permission for the refused call. `None` if it is not a permission that is
+/// missing, or if its name can't be written in a rule.
 fn missing_rule(reason: &str, metadata: &HashMap<String, String>) -> Option<String> {
     if reason != "CALL_NOT_ALLOWED" {
         return None;
@@ -243,7 +243,7 @@ fn missing_rule(reason: &str, metadata: &HashMap<String, String>) -> Option<Stri
     is_writable.then(|| format!("p, {client}, {realm}, {resource}, {action}, allow"))
 }
 
-/// What to do about it.
+/// The remedy.
 fn hint(reason: &str, required: Option<&str>) -> Option<&'static str> {
     Some(match reason {
         "CALL_NOT_ALLOWED"

@@ -199,7 +199,7 @@ pub(crate) fn kind(event: &v1::RevocationEvent) -> String {
     enum_name(event.kind().as_str_name(), "EVENT_KIND_")
 }
 
-/// What an event happened to: the name of the field, and its value.
+/// The target of an event: the name of the field, and its value.
 pub(crate) fn target(event: &v1::RevocationEvent) -> Option<(&'static str, Value)> {
     use v1::revocation_event::Target;
     Some(match event.target.as_ref() {

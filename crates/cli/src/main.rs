@@ -1,6 +1,6 @@
-//! `tessera`: run an authority, and talk to one.
+//! `tessera`: runs an authority, and calls one.
 #![forbid(unsafe_code)]
-// They panic where a pipe is closed: see `output`.
+// They panic if a pipe is closed: see `output`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod arguments;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     // A blocking read of stdin must not keep a finished command alive.
     runtime.shutdown_background();
     tessera_daemon::let_sealer_rest();
-    // Errors come after what was logged.
+    // Errors come after the log.
     telemetry::flush();
     match outcome {
         Ok(code) => code,
@@ -52,15 +52,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints help, or what could not be understood.
+/// Prints help, or the error in the arguments.
 fn misunderstood(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // Nobody is left to tell where it can't be printed.
+        // If it can't be printed, there is no other output.
         drop(error.print());
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    // It repeats what was typed, which may be a key in the wrong place.
+    // It repeats the input, which may contain a key by mistake.
     let told = without_environment(&secret::redact_known(&text));
     let mut words = std::env::args_os().skip(1);
     if words
@@ -76,13 +76,13 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     } else {
         output::notice(told.trim_end());
     }
-    // 2 would say that there are changes.
+    // 2 would mean that there are changes.
     let mut words = std::env::args_os().skip_while(|word| word != "policy");
     let is_diff = words.any(|word| word == "diff");
     ExitCode::from(if is_diff { 1 } else { 2 })
 }
 
-/// Without what only the environment gave, which the usage has as if it had to be given.
+/// Removes values that only the environment gave, which the usage shows as if they were required.
 fn without_environment(text: &str) -> String {
     let Some((before, usage)) = text.split_once("Usage:") else {
         return text.to_owned();

@@ -26,8 +26,8 @@ impl Output {
 }
 
 impl Output {
-    /// Prints what is shown only once. Where nobody has read it, a closed pipe included, that is a failure, which says what
-    /// is `lost` and what to do.
+    /// Prints what is shown only once. If it is not read, for example because of a closed pipe, that is a failure,
+    /// which names what is `lost` and the remedy.
     pub(crate) fn print_once(
         &self,
         json: &Value,
@@ -42,7 +42,7 @@ impl Output {
         Err(Failure::cannot_run(format!("{why}: {lost}")))
     }
 
-    /// Refuses a `--field` that the answer will not have, before something is made that is shown only once.
+    /// Refuses a `--field` that the answer will not have, before a secret is made that is shown only once.
     pub(crate) fn check_field(&self, names: &[&str]) -> Result<(), Failure> {
         let Some(path) = &self.field else { return Ok(()) };
         if path.split('.').next().is_some_and(|name| names.contains(&name)) {
@@ -67,21 +67,21 @@ fn field(json: &Value, path: &str) -> Result<String, Failure> {
     }
 }
 
-/// Whether somebody reads what is printed.
+/// Whether the output is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// It was printed.
     Present,
-    /// The pipe is closed: `head` has enough.
+    /// The pipe is closed, for example by `head`.
     Gone,
 }
 
-/// Prints one line. A closed pipe is no failure: what was asked for is done.
+/// Prints one line. A closed pipe is not a failure: the request is done.
 pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
     stream_line(text).map(|_| ())
 }
 
-/// Prints one line of many, and says whether another one is of use.
+/// Prints one line of many, and returns whether another one is useful.
 pub(crate) fn stream_line(text: &str) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
     let printed = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
@@ -92,7 +92,7 @@ pub(crate) fn stream_line(text: &str) -> Result<Reader, Failure> {
     }
 }
 
-/// Prints one line for people on stderr. Where that can't be done, nobody is left to tell.
+/// Prints one line for people on stderr. If that fails, there is no other output.
 pub(crate) fn notice(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "{text}").and_then(|()| stderr.flush());

@@ -1,4 +1,4 @@
-//! A file that appears whole or not at all.
+//! A file that appears completely or not at all.
 
 use std::{
     ffi::OsString,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::failure::Failure;
 
-/// `FILE.partial`, which only its owner can read. Dropped, it goes, unless it became FILE.
+/// `FILE.partial`, which only its owner can read. It is removed when it is dropped, unless it became FILE.
 pub(crate) struct Partial {
     path: PathBuf,
     file: File,
@@ -22,7 +22,7 @@ impl Partial {
         let mut name = OsString::from(file);
         name.push(".partial");
         let path = PathBuf::from(name);
-        // Of a command that was killed. It is never written to: it may be a link to something else.
+        // Left by a killed command. It is never written to: it may be a link to another file.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&path, &error)),
             _ => {}
@@ -51,7 +51,7 @@ impl Partial {
         ))
     }
 
-    /// Gives it the name `file`, durably, where it [may](may_be_made).
+    /// Gives it the name `file`, durably, if it [may](may_be_made).
     pub(crate) fn becomes(self, file: &Path, overwrite: bool) -> Result<(), Failure> {
         self.file
             .sync_all()
@@ -60,7 +60,7 @@ impl Partial {
             may_be_made(file, overwrite)?;
             fs::rename(&self.path, file)
         } else {
-            // Unlike a rename, a link replaces nothing.
+            // A link replaces nothing, unlike a rename.
             fs::hard_link(&self.path, file).or_else(|error| self.rename_where_nothing_is(file, &error))
         };
         named.map_err(|error| match error.kind() {
@@ -75,7 +75,7 @@ impl Partial {
         synced.map_err(|error| unusable(parent, &error))
     }
 
-    /// Not every file system has links.
+    /// Not every file system supports links.
     fn rename_where_nothing_is(&self, file: &Path, error: &io::Error) -> io::Result<()> {
         if error.kind() == io::ErrorKind::AlreadyExists || file.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -86,7 +86,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Where it was renamed there is none.
+        // After a rename it does not exist.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -95,7 +95,8 @@ fn unusable(path: &Path, error: &io::Error) -> Failure {
     Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()))
 }
 
-/// Whether `file` may be made. One that is there is replaced only if that was asked for, and a device or a pipe never is.
+/// Whether `file` may be made. An existing file is replaced only if this was requested, and a device or a pipe never
+/// is.
 pub(crate) fn may_be_made(file: &Path, overwrite: bool) -> Result<(), Failure> {
     if !overwrite && file.symlink_metadata().is_ok() {
         return Err(is_there(file));

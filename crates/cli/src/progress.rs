@@ -1,15 +1,15 @@
-//! How far work is, for a person who waits.
+//! The progress of work, for a waiting user.
 
 use std::{
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
-/// Whoever waits for less needs no progress.
+/// A shorter wait needs no progress.
 const AFTER: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// A line on a terminal's stderr that says how far it is. Dropped, it goes.
+/// A line on a terminal's stderr that shows the progress. It is removed when this is dropped.
 pub(crate) struct Progress {
     is_terminal: bool,
     next_at: Instant,
@@ -40,13 +40,13 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.is_shown {
-            // To the beginning of the line, and nothing on it.
+            // Moves to the beginning of the line, and clears it.
             write("\r\u{1b}[K");
         }
     }
 }
 
-/// Where it can't be written, nobody is left to tell.
+/// If it can't be written, there is no other output.
 fn write(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());

@@ -1,18 +1,18 @@
-//! Text on a terminal: coloured for people, and never more than text.
+//! Text on a terminal: coloured for people, and without control sequences from input.
 
 use std::{borrow::Cow, io};
 
 use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use unicode_width::UnicodeWidthStr;
 
-/// Colours, where a person looks.
+/// Colours, if the output is a terminal.
 #[derive(Clone, Copy)]
 pub(crate) struct Paint {
     is_on: bool,
 }
 
 impl Paint {
-    /// For stdout: a terminal is coloured, as the environment says (`NO_COLOR`, `CLICOLOR`, `TERM`).
+    /// For stdout: a terminal is coloured, according to the environment (`NO_COLOR`, `CLICOLOR`, `TERM`).
     pub(crate) fn stdout() -> Self {
         Self::of(&io::stdout())
     }
@@ -22,7 +22,7 @@ impl Paint {
         Self::of(&io::stderr())
     }
 
-    /// For tests: as in a file.
+    /// For tests: without colours, as in a file.
     #[cfg(test)]
     pub(crate) fn plain() -> Self {
         Self { is_on: false }
@@ -34,22 +34,22 @@ impl Paint {
         }
     }
 
-    /// What is wrong, denied or lost.
+    /// For what is wrong, denied or lost.
     pub(crate) fn bad(self, text: &str) -> String {
         self.paint("31", text)
     }
 
-    /// What is right or allowed.
+    /// For what is right or allowed.
     pub(crate) fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// What needs a second look.
+    /// For what needs attention.
     pub(crate) fn warn(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// What leads on.
+    /// For hints.
     pub(crate) fn hint(self, text: &str) -> String {
         self.paint("36", text)
     }
@@ -63,7 +63,7 @@ impl Paint {
     }
 }
 
-/// A text with everything that a terminal would act on, or not show, written out: `<U+001B>`.
+/// A text in which everything that a terminal would interpret, or not show, is escaped: `<U+001B>`.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
@@ -75,7 +75,7 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown.collect())
 }
 
-/// Controls, and what has no width, shows nothing, or turns the direction of writing.
+/// Control characters, and characters that have no width, show nothing, or change the direction of writing.
 pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -85,7 +85,7 @@ pub(crate) fn is_hidden(character: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A word as a shell takes it.
+/// A word in the syntax of a shell.
 pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -94,7 +94,7 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// How many columns of a terminal a visible text takes.
+/// How many columns of a terminal a text takes.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
 }

@@ -1,4 +1,4 @@
-//! `tessera config`: whether a configuration can be served.
+//! `tessera config`: checks whether a configuration can be served.
 
 use serde_json::json;
 use tessera_daemon::{Config, ConfigError, check};

@@ -1,4 +1,4 @@
-//! `tessera dev`: an authority to try things out, without configuration.
+//! `tessera dev`: an authority for trials, without configuration.
 
 use std::{
     collections::BTreeMap,
@@ -29,10 +29,10 @@ use crate::{
     terminal::quoted,
 };
 
-/// The client that the printed keys speak for.
+/// The client of the printed keys.
 const CLIENT: &str = "client:dev";
 
-/// The API key of each realm, as it is shown.
+/// The API key of each realm, in its displayed form.
 type ShownKeys = BTreeMap<RealmName, String>;
 
 pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
@@ -72,7 +72,7 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
         public,
         admin: Some(admin),
     };
-    // The sockets are bound: whoever connects from here on is served.
+    // The sockets are bound: clients that connect from here on are served.
     announce(&arguments, &addresses, &authority, &keys, &remarks)?;
     let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;
     if let Some(directory) = &arguments.data_dir {
@@ -140,13 +140,13 @@ fn realms(access_ttl: Seconds) -> Vec<Realm> {
     let limits = RealmLimits {
         access_ttl_default: access_ttl,
         access_ttl_max: limits.access_ttl_max.max(access_ttl),
-        // Whoever tries it by hand takes their time between two lines.
+        // A user who tries it by hand needs time between two commands.
         grace: RealmLimits::GRACE_MAX,
         ..limits
     };
     let realm = |kind: RealmKind| {
         let name = RealmName::parse(kind.as_str()).ok()?;
-        // Not the address: a session outlives a change of port.
+        // Not the address: a session continues after a change of port.
         Some(Realm {
             name,
             kind,
@@ -158,7 +158,7 @@ fn realms(access_ttl: Seconds) -> Vec<Realm> {
     RealmKind::ALL.into_iter().filter_map(realm).collect()
 }
 
-/// A key for each realm: the one shown before where it still works, else a new one.
+/// A key for each realm: the previous one if it still works, otherwise a new one.
 async fn api_keys(
     authority: &Authority,
     data_dir: Option<&Path>,
@@ -208,7 +208,7 @@ fn read_shown_keys(path: &Path) -> Result<ShownKeys, Failure> {
     serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// Writes a file whole or not at all, readable by its owner only.
+/// Writes a file completely or not at all, readable only by its owner.
 fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| {
         Failure::cannot_run(format!("`{}` can't be written: {error}", path.display()))
@@ -216,7 +216,7 @@ fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = path.with_file_name(name);
-    // Left over from a start that was killed.
+    // Left by a killed start.
     let _ = fs::remove_file(&temporary);
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -334,7 +334,7 @@ fn banner(
     text + "\nCtrl-C stops it.\n"
 }
 
-/// Commands that work with a policy that we know nothing about.
+/// Commands that work with an arbitrary policy.
 fn commands_of(policy: &Policy, realm: &RealmName, directory: &Path) -> Vec<String> {
     let Ok(client) = ClientName::parse(CLIENT) else {
         return Vec::new();
@@ -343,7 +343,7 @@ fn commands_of(policy: &Policy, realm: &RealmName, directory: &Path) -> Vec<Stri
     let scopes = policy.catalogue().concrete_scopes();
     let granted = policy.grant(realm, &client.to_subject(), &[], &scopes).granted;
     if let Some(scope) = granted.iter().next() {
-        // Where there is only one audience, it need not be named.
+        // If there is only one audience, it need not be named.
         let audience = match policy.catalogue().audiences() {
             [first, _, ..] => format!(" --audience {first}"),
             _ => String::new(),
@@ -357,7 +357,7 @@ fn commands_of(policy: &Policy, realm: &RealmName, directory: &Path) -> Vec<Stri
     commands
 }
 
-/// How this program can be called from where its user is.
+/// How the user can call this program from the current directory.
 fn program() -> String {
     let path = env::current_exe().unwrap_or_else(|_| PathBuf::from("tessera"));
     let on_path = env::var_os("PATH")

@@ -1,4 +1,4 @@
-//! `tessera doctor`: whether an installation is as it should be.
+//! `tessera doctor`: checks an installation.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `tessera health`: what `/readyz` says, as an exit code for containers and scripts.
+//! `tessera health`: the answer of `/readyz`, as an exit code for containers and scripts.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -16,12 +16,12 @@ use crate::{
 
 /// How much of an answer is read.
 const ANSWER_MAX: usize = 64 * 1024;
-/// How an authority that is not ready begins to say why.
+/// The beginning of the reason of an authority that is not ready.
 const NOT_READY: &str = "not ready: ";
-/// How a line begins that an operator should look at.
+/// The beginning of a line that needs an operator's attention.
 const WARNING: &str = "warning: ";
 
-/// Exit code 0 where it is ready, 1 where it is not, 2 where that can't be told.
+/// Exit code 0 if it is ready, 1 if it is not, 2 if that is not known.
 pub(crate) async fn run(
     health: &Health,
     connection: &Connection,
@@ -77,7 +77,7 @@ async fn ask(address: &Uri) -> Result<(StatusCode, String), String> {
     tokio::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // What came of the exchange is known then.
+        // The result of the exchange is known then.
         _ = connection => exchange.await,
     }
 }

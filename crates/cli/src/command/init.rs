@@ -26,10 +26,10 @@ use crate::{
     terminal::quoted,
 };
 
-/// The configuration, and its name until everything that it needs is there.
+/// The configuration, and its name until everything that it needs exists.
 const CONFIG: &str = "tessera.toml";
 const UNFINISHED: &str = "tessera.toml.unfinished";
-/// The files, with what stands for the operator's name.
+/// The files, with a placeholder for the operator's name.
 const FILES: [(&str, &str); 5] = [
     (UNFINISHED, include_str!("../../../../tessera.example.toml")),
     (
@@ -54,8 +54,8 @@ const POSTGRES: &str =
     "\n# [store.postgres]\n# url = \"postgresql://tessera@db1.example.org,db2.example.org/tessera\"";
 const LISTEN: &str = "\nlisten = \"127.0.0.1:7600\"";
 
-/// Writes the files, and makes the server key, the data directory and an API key for each realm. Where that fails, the
-/// directory is what it was.
+/// Writes the files, and makes the server key, the data directory and an API key for each realm. If that fails, the
+/// directory is restored.
 pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure> {
     let operator = ClientName::from_short(&arguments.operator).map_err(Failure::cannot_run)?;
     output.check_field(&["config", "api_keys"])?;
@@ -107,7 +107,7 @@ async fn make(arguments: &Init, operator: &ClientName) -> Result<Keys, Failure> 
     let made = first_keys(&authority, &config, operator).await;
     let closed = authority.close().await.map_err(Failure::cannot_run);
     closed.and(made).map_err(|failure| match arguments.postgres {
-        // Its signing keys are sealed by a key that is removed now.
+        // Its signing keys are sealed with a key that is removed now.
         Some(_) => failure.with_hint("drop the schema that was begun before you run it again"),
         None => failure,
     })
@@ -125,7 +125,7 @@ async fn first_keys(authority: &Authority, config: &Config, operator: &ClientNam
     Ok(keys)
 }
 
-/// Nothing that is there is touched.
+/// Existing files are not changed.
 fn place_of(directory: &Path) -> Result<Place, Failure> {
     Place::of(directory).map_err(|error| match error.kind() {
         ErrorKind::DirectoryNotEmpty if directory.join(UNFINISHED).exists() => Failure::cannot_run(format!(
@@ -156,7 +156,7 @@ fn write_files(arguments: &Init, operator: &ClientName) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is given, with what it is given for.
+/// The given options, each with what it sets.
 fn given(arguments: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut given = Vec::new();
     if let Some(issuer) = &arguments.issuer {
@@ -168,9 +168,9 @@ fn given(arguments: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
         given.push((LISTEN, format!("\nlisten = \"{listen}\"")));
     }
     if let Some(data) = &arguments.data {
-        // It is relative to this directory, and not to the configuration.
+        // It is relative to the current directory, and not to the configuration.
         let path = std::path::absolute(data).map_err(|error| unusable(Path::new(data), &error))?;
-        // A text of JSON is one of TOML.
+        // A JSON string is a valid TOML string.
         given.push((DATA, format!("path = {}", json!(path))));
     }
     if let Some(url) = &arguments.postgres {

@@ -29,7 +29,7 @@ pub(crate) async fn run(command: &Node, connection: &Connection, output: &Output
     output.print(&json!({ "nodes": nodes }), || told(&status, &nodes))
 }
 
-/// The node that was asked, as it would be told of by another.
+/// The node that answered, in the form in which another one would report it.
 fn itself(status: &Value) -> Value {
     let verifiers = status["verifiers"].as_array().map_or(&[][..], Vec::as_slice);
     let here = verifiers

@@ -56,7 +56,7 @@ pub(crate) async fn run(
             scope,
             about,
         } => ask::can(&subject, &scope, about, connection, output).await,
-        // 2 says that there are changes.
+        // Exit code 2 means that there are changes.
         PolicyCommand::Diff(arguments) => {
             let compared = diff::run(&arguments, connection, output).await;
             compared.map_err(|failure| failure.with_code(1))
@@ -73,7 +73,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Reads a directory. The files are kept where they are no policy, to show what is wrong in them.
+/// Reads a directory. If the files are not a policy, they are kept to show the mistakes in them.
 fn load(directory: &Path) -> Result<Result<Policy, Refused>, Failure> {
     let sources = match read(directory)? {
         Ok(sources) => sources,
@@ -85,7 +85,7 @@ fn load(directory: &Path) -> Result<Result<Policy, Refused>, Failure> {
     }))
 }
 
-/// Reads the files of a directory, without a look into them.
+/// Reads the files of a directory, without parsing them.
 fn read(directory: &Path) -> Result<Result<Sources, Refused>, Failure> {
     if !directory.is_dir() {
         return Err(Failure::cannot_run(format!(
@@ -96,7 +96,7 @@ fn read(directory: &Path) -> Result<Result<Sources, Refused>, Failure> {
     Ok(Sources::read(directory).map_err(|error| Refused { sources: None, error }))
 }
 
-/// The policy of a directory; a failure where it has mistakes.
+/// The policy of a directory; a failure if it has mistakes.
 pub(crate) fn load_right(directory: &Path) -> Result<Policy, Failure> {
     load(directory)?.map_err(|refused| is_refused(directory, refused))
 }
@@ -108,7 +108,7 @@ fn is_refused(directory: &Path, refused: Refused) -> Failure {
     )
 }
 
-/// A path as it was typed.
+/// A path in its typed form.
 fn shown(path: &Path) -> String {
     visible(&path.to_string_lossy()).into_owned()
 }

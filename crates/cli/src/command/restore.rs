@@ -1,4 +1,4 @@
-//! `tessera restore`: before a data directory that was restored from a copy is served.
+//! `tessera restore`: prepares a data directory that was restored from a copy for serving.
 
 use serde_json::{Map, Value, json};
 use tessera_authority::Restored;
@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: &Restore, output: &Output) -> Result<(), Fail
     output.print(&document, || text(&restored, arguments.revoke_api_keys))
 }
 
-/// What came of it, for a program.
+/// The result, for a program.
 pub(super) fn document(restored: &Restored, are_revoked: bool) -> Map<String, Value> {
     let signing_keys = ids(restored.signing_keys.iter().map(|key| &key.id));
     let api_keys: Vec<_> = restored.api_keys.iter().map(api_key).collect();

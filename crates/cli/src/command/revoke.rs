@@ -34,7 +34,7 @@ pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Out
     print_revoked(request, wait, connection, output).await
 }
 
-/// Asks before several sessions end with one word.
+/// Asks for confirmation if one command ends several sessions.
 async fn ask(request: &RevokeRequest, consent: &Consent, connection: &Connection) -> Result<(), Failure> {
     let (of, always) = match &request.target {
         Some(Target::WholeRealm(_)) => {
@@ -95,7 +95,7 @@ fn wire(target: RevokeTarget) -> Result<Target, Failure> {
         .ok_or(Failure::cannot_run("name what to revoke: see --help"))
 }
 
-/// Revokes, waits for the verifiers where that is asked for, and prints both.
+/// Revokes, waits for the verifiers if requested, and prints both results.
 pub(crate) async fn print_revoked(
     request: RevokeRequest,
     wait: bool,

@@ -1,4 +1,4 @@
-//! `tessera serve`: the real thing.
+//! `tessera serve`: an authority in production.
 
 use std::{io, sync::Arc};
 
@@ -74,7 +74,7 @@ fn answer(admin: &TcpListener, progress: StartProgress) -> io::Result<Starting> 
     Starting::answer(admin, move || progress.to_string())
 }
 
-/// Opens the authority, and warns of a realm that nobody can call.
+/// Opens the authority, and warns of a realm that no client can call.
 async fn start(
     config: &Config,
     arguments: &Serve,
@@ -95,7 +95,7 @@ async fn start(
     Ok(authority)
 }
 
-/// Binds before the store is opened: a taken address is found in an instant.
+/// Binds before the store is opened: an address that is in use is found at once.
 async fn bind(config: &Config) -> Result<Listeners, Failure> {
     let public = listen("listen", config.server.listen).await?;
     let admin = match config.server.admin_listen {

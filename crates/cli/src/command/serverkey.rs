@@ -55,7 +55,7 @@ fn reseal_all(config: &Path, from: Option<&Path>, files: &[PathBuf], output: &Ou
     };
     let mut resealed = Vec::new();
     for file in files {
-        // One file after the other: what is done stays done, and a second run finds it so.
+        // One file after the other: finished files stay finished, and a second run continues with the rest.
         resealed
             .push(reseal(file, from, config.keys.sealer.as_ref()).map_err(|error| Failure::launch(&error))?);
     }

@@ -81,7 +81,7 @@ async fn list(arguments: ListSessions, connection: &Connection, output: &Output)
     })
 }
 
-/// Counts without keeping what is counted.
+/// Counts sessions without keeping them.
 async fn count(by: By, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let (mut count, mut active) = (0_u64, 0_u64);
     each_page(by, connection, |page| {
@@ -130,7 +130,7 @@ fn row(session: &v1::Session) -> [String; 7] {
     ]
 }
 
-/// When it ends if it is not refreshed before; when a revoked one ended is in the audit trail.
+/// When it ends if it is not refreshed before; for a revoked session the audit trail has the time.
 fn ends(session: &v1::Session) -> String {
     if session.state() == SessionState::Revoked {
         return "-".to_owned();
@@ -171,7 +171,7 @@ fn details(session: &v1::Session) -> String {
     ])
 }
 
-/// What changes of policy have left it.
+/// The scopes that policy changes have left.
 fn scopes_left(session: &v1::Session) -> String {
     let left = session
         .scopes

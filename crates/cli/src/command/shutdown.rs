@@ -1,4 +1,4 @@
-//! When a running authority is asked to stop, and when it is ended because it can't.
+//! Stops a running authority on request, and ends it if it can't stop.
 
 use std::{io, process::exit, thread, time::Instant};
 
@@ -13,12 +13,12 @@ use tokio::{
 
 use crate::failure::Failure;
 
-/// On Linux and macOS.
+/// The number on Linux and macOS.
 const SIGXFSZ: i32 = 25;
 /// The exit code of a process that was ended before it could stop.
 const NOT_STOPPED: i32 = 3;
 
-/// Makes writing beyond a limit of the size of files an error like a full disk, and not the end of the process.
+/// Makes a write beyond the limit of file sizes an error like a full disk, instead of ending the process.
 pub(crate) fn outlive_file_limits() -> Result<(), Failure> {
     let too_large = signal(SignalKind::from_raw(SIGXFSZ)).map_err(|error| no_handler(&error))?;
     // The handler stays installed.
@@ -41,11 +41,11 @@ pub(crate) fn requested() -> Result<impl Future<Output = ()> + Send + 'static, F
     })
 }
 
-/// The same, for an authority. From the signal on, or once what is given is dropped, the process has
-/// the times of `limits` to end; then it is ended, whatever it waits for: a write to a disk that does not answer may
+/// The same, for an authority. After the signal, or once the given handle is dropped, the process has the times of
+/// `limits` to end; then it is ended, regardless of what it waits for: a write to a disk that does not respond may
 /// never return. Nothing is acknowledged before it is durable, so nothing is lost.
 ///
-/// A thread with a runtime of its own sees to it, as all threads of the other one may wait for the disk.
+/// A thread with a separate runtime does this, as all threads of the other one may wait for the disk.
 pub(crate) fn requested_within(
     limits: &Limits,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
@@ -65,7 +65,7 @@ pub(crate) fn requested_within(
             () = tell.closed() => {}
         }
         let began = Instant::now();
-        // Nobody listens any more where the authority stops by itself.
+        // There is no listener if the authority stops by itself.
         let _ = tell.send(());
         sleep(longest).await;
         end(began);
@@ -75,7 +75,7 @@ pub(crate) fn requested_within(
         .spawn(move || apart.block_on(watch))
         .map_err(|error| no_handler(&error))?;
     Ok(async move {
-        // A thread that is gone means the same: nobody would hear of a signal.
+        // A thread that has ended means the same: signals would have no effect.
         let _ = told.await;
     })
 }
@@ -91,7 +91,7 @@ fn end(began: Instant) -> ! {
         ?after,
         "ended before it could stop, as something did not return, such as a write to a disk that does not answer: what was acknowledged is safe"
     );
-    // Where nobody reads the log, the line can't be written, and does not hold the end up.
+    // If the log is not read, the line can't be written, and this does not delay the end.
     telemetry::flush();
     exit(NOT_STOPPED)
 }

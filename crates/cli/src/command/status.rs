@@ -1,4 +1,4 @@
-//! `tessera status`: how an authority is, on one screen.
+//! `tessera status`: the state of an authority on one screen.
 
 mod of_realm;
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(
     Ok(ExitCode::from(u8::from(needs_doing)))
 }
 
-/// A member as text; empty where it is not known.
+/// A member as text; empty if it is not known.
 fn text(value: &Value, pointer: &str) -> String {
     match value.pointer(pointer) {
         None | Some(Value::Null) => String::new(),

@@ -211,7 +211,7 @@ async fn inspect(
     })
 }
 
-/// Verifies as a service would, with the keys that the authority publishes.
+/// Verifies as a service does, with the published keys.
 async fn verdict(
     token: &str,
     audience: Option<&Audience>,

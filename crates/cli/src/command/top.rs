@@ -1,4 +1,4 @@
-//! `tessera top`: what an authority does, live, from what its metrics were a second ago and are now.
+//! `tessera top`: the activity of an authority, live, from its metrics of a second ago and now.
 
 mod samples;
 
@@ -38,7 +38,7 @@ pub(crate) async fn run(command: &Top, connection: &Connection, output: &Output)
             View::of(&seen, &now, looked.elapsed().as_secs_f64()),
             Instant::now(),
         );
-        // Home, then each line anew, then what is left of the screen before.
+        // Moves the cursor home, rewrites each line, and clears the rest of the previous screen.
         let text = view.told().replace('\n', "\x1b[K\n");
         print_screen(&format!("\x1b[H{text}\x1b[K\n\x1b[J"))?;
         (seen, looked) = (now, at);
@@ -69,13 +69,13 @@ fn uptime(samples: &Samples) -> f64 {
     (now - samples.sum("process_start_time_seconds", &[])).max(1.0)
 }
 
-/// What is shown.
+/// The displayed values.
 struct View {
     facts: Vec<(&'static str, f64)>,
     methods: Vec<Method>,
 }
 
-/// What one method or endpoint did.
+/// The activity of one method or endpoint.
 struct Method {
     name: String,
     per_second: f64,
@@ -84,7 +84,7 @@ struct Method {
 }
 
 impl View {
-    /// Of what happened in `seconds` between two samples.
+    /// The activity in `seconds` between two samples.
     fn of(before: &Samples, now: &Samples, seconds: f64) -> Self {
         let seconds = seconds.max(0.001);
         let rate = |name: &str| (now.sum(name, &[]) - before.sum(name, &[])).max(0.0) / seconds;
@@ -198,7 +198,7 @@ impl Method {
     }
 }
 
-/// A number with as many digits as one reads.
+/// A number with a readable number of digits.
 fn short(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),

@@ -1,4 +1,4 @@
-//! `tessera watch`: the revocation log, a line an event.
+//! `tessera watch`: the revocation log, one line per event.
 
 use tessera_proto::v1::{
     EventKind, RevocationEvent, WatchFilter, WatchRequest, WatchResponse, WatchStart, watch_request,
@@ -40,7 +40,7 @@ pub(crate) async fn run(arguments: Watch, connection: &Connection, output: &Outp
         required: false,
         staleness_bound: None,
     };
-    // The sender is kept: the stream stays open for as long as this runs.
+    // The sender is kept: the stream stays open until the command ends.
     let (sender, requests) = mpsc::channel(1);
     let first = WatchRequest {
         message: Some(watch_request::Message::Start(start)),
@@ -130,7 +130,7 @@ fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> R
     }
 }
 
-/// Why, or what was lost.
+/// The reason, or the lost scopes.
 fn said(event: &RevocationEvent) -> String {
     if event.lost_scopes.is_empty() {
         event.reason.clone()

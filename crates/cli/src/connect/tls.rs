@@ -1,4 +1,4 @@
-//! Whom a connection trusts, and the certificate that it shows.
+//! The trusted roots of a connection, and its client certificate.
 
 use std::{
     error::Error,
@@ -11,7 +11,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use crate::{arguments::Connection, failure::Failure};
 
 impl Connection {
-    /// An endpoint with TLS as the options and variables say.
+    /// An endpoint with TLS according to the options and variables.
     pub(super) fn encrypted(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {
         let mut tls = match given(self.ca.as_ref()) {
             Some(path) => {
@@ -60,7 +60,7 @@ impl Connection {
     }
 }
 
-/// A variable that is empty is as if it were not set.
+/// An empty variable counts as not set.
 fn given(path: Option<&PathBuf>) -> Option<&Path> {
     path.map(PathBuf::as_path)
         .filter(|path| !path.as_os_str().is_empty())

@@ -37,7 +37,7 @@ pub(super) async fn run(
     print_made(&made.secret, described.as_ref(), output)
 }
 
-/// Writes to the data directory itself, which only its owner can do: the way to a realm's first key.
+/// Writes to the data directory itself, which only its owner can do: for a realm's first key.
 async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Result<(), Failure> {
     let client = ClientName::from_short(&create.name).map_err(Failure::cannot_run)?;
     let realm = RealmName::parse(create.realm.as_deref().unwrap_or_default()).map_err(Failure::cannot_run)?;

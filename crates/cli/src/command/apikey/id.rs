@@ -1,11 +1,11 @@
-//! The id of an API key: as it is typed, and as it is told.
+//! The id of an API key: as input, and in messages.
 
 use serde_json::Value;
 use tessera_core::ApiKeyId;
 
 use crate::failure::Failure;
 
-/// The id of a key, where it may be one. Often the name of a client is given instead.
+/// The id of a key, if it may be one. Often the name of a client is given instead.
 pub(super) fn known(id: String) -> Result<String, Failure> {
     match ApiKeyId::parse(&id) {
         Ok(_) => Ok(id),
@@ -15,7 +15,7 @@ pub(super) fn known(id: String) -> Result<String, Failure> {
     }
 }
 
-/// What is to be done about a key whose secret nobody has read.
+/// The remedy for a key whose secret was not read.
 pub(super) fn lost(api_key: Option<&Value>) -> String {
     let id = api_key.and_then(|key| key.get("id")).and_then(Value::as_str);
     let id = id.unwrap_or("ID");

@@ -28,7 +28,7 @@ pub(super) async fn run(
     print_revoked(request, connection, output).await
 }
 
-/// Asks before more ends than one key.
+/// Asks for confirmation if more than one key ends.
 async fn ask(
     request: &RevokeApiKeyRequest,
     consent: &Consent,

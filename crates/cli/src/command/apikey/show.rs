@@ -1,4 +1,4 @@
-//! `tessera apikey show`: a key, and what came of it as a tree.
+//! `tessera apikey show`: a key, and its descendants as a tree.
 
 use std::collections::BTreeSet;
 
@@ -75,7 +75,7 @@ fn maker(key: &ApiKey) -> String {
     format!("{} with key {}", key.made_by, key.made_with_id)
 }
 
-/// Each key is drawn once, below what it came of: what it replaced, else what it was made with.
+/// Each key is drawn once, below its origin: the key that it replaced, otherwise the key that it was made with.
 fn draw<'a>(
     parent: &ApiKey,
     keys: &'a [ApiKey],
@@ -92,7 +92,7 @@ fn draw<'a>(
         } else {
             "made"
         };
-        // One that was rolled a hundred times stays within the screen.
+        // A key that was rolled a hundred times stays within the screen.
         let indent = "  ".repeat(depth.min(INDENT_MAX));
         let (id, client, status) = (&key.id, &key.client, json::api_key_status(key));
         lines.push(format!("{indent}{how} {id}  {}  {status}", visible(client)));

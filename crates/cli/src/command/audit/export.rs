@@ -1,7 +1,7 @@
 //! `tessera audit export`: the trail as lines of JSON, which can be checked without an authority.
 //!
-//! The first line says what follows: the realm, the positions, and the key that signs checkpoints. So an export that
-//! was cut off is told from one that is whole.
+//! The first line describes the rest: the realm, the positions, and the key that signs checkpoints. So an incomplete
+//! export can be distinguished from a complete one.
 
 use std::{
     fs::File,
@@ -124,7 +124,7 @@ pub(super) async fn run(
     })
 }
 
-/// Where an export goes: a file that is there only once it is whole, or stdout.
+/// The target of an export: a file that exists only once it is complete, or stdout.
 enum Target {
     Stdout(io::BufWriter<io::Stdout>),
     File(io::BufWriter<File>, Partial),
@@ -148,7 +148,7 @@ impl Target {
         }
     }
 
-    /// Whether it is a file, which is whole and durable now.
+    /// Whether it is a file, which is complete and durable now.
     fn finish(self, path: &Path, overwrite: bool) -> Result<bool, Failure> {
         match self {
             Self::Stdout(mut stdout) => {

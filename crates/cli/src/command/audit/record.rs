@@ -5,7 +5,7 @@ use tessera_store::{AuditEntry, AuditLink};
 
 use crate::failure::Failure;
 
-/// The record behind a wire record, whose bytes say everything.
+/// The record in a wire record, decoded from its bytes.
 pub(super) fn entry(record: v1::AuditRecord) -> Result<AuditEntry, Failure> {
     let newer = |position| {
         Failure::cannot_run(format!(

@@ -1,4 +1,4 @@
-//! `tessera audit verify`: of the authority's own trail, or of an export.
+//! `tessera audit verify`: for the authority's own trail, or for an export.
 
 use std::{
     fs::File,
@@ -20,10 +20,10 @@ use crate::{
     progress::Progress,
 };
 
-/// No line of an export is as long.
+/// The maximum length of an export's line.
 const LINE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Asks the authority to read its trail.
+/// Requests that the authority reads its trail.
 pub(super) async fn of_authority(connection: &Connection, output: &Output) -> Result<(), Failure> {
     let mut client = connection.audit_streams().await?;
     let mut stream = client.verify_audit(VerifyAuditRequest {}).await?.into_inner();

@@ -1,5 +1,5 @@
-//! `tessera backup create`: what the authority gives is encrypted here, so that the backup key need not be where the
-//! authority is.
+//! `tessera backup create`: the authority's content is encrypted here, so that the authority does not need the backup
+//! key.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub(super) async fn run(
     let key = read_key(&arguments.key)?;
     let file = &arguments.file;
     may_be_made(file, arguments.overwrite)?;
-    // From here on a signal leaves nothing behind.
+    // From here on a signal leaves no file behind.
     let stop = shutdown::requested()?;
     let create = create(file, &key, arguments.overwrite, connection);
     let (backup, bytes) = tokio::select! {
@@ -56,7 +56,7 @@ async fn create(
 ) -> Result<(v1::Backup, u64), Failure> {
     let mut backups = connection.backups().await?;
     let mut parts = backups.create_backup(CreateBackupRequest {}).await?.into_inner();
-    // Not before the authority agrees: it makes one backup at a time.
+    // Only after the authority agrees: it makes one backup at a time.
     let partial = Partial::beside(file)?;
     let unwritten = |error: tessera_backup::FileError| partial.unwritten(error);
     let mut writer = BackupWriter::begin(partial.file()?, key).map_err(unwritten)?;
@@ -96,7 +96,7 @@ async fn next(parts: &mut Streaming<CreateBackupResponse>) -> Result<Part, Failu
     }
 }
 
-/// The server key must not be what encrypts its own backups: whoever has both could be anybody.
+/// The server key must not encrypt its own backups: the holder of both could impersonate every subject.
 fn check_key(key: &BackupKey, backup: &v1::Backup) -> Result<(), Failure> {
     let as_server_key = ServerKey::parse(&key.to_paserk());
     if as_server_key.is_ok_and(|server_key| backup.server_key_ids.iter().any(|id| id == server_key.id())) {

@@ -7,7 +7,7 @@ use crate::{arguments::BackupKeyFile, failure::Failure};
 
 /// The backup key that was given.
 pub(super) fn read_key(given: &BackupKeyFile) -> Result<BackupKey, Failure> {
-    // A variable that is empty is as if it were not set.
+    // An empty variable counts as not set.
     let given = given.key_file.as_deref().map(str::trim);
     let Some(given) = given.filter(|given| !given.is_empty()) else {
         return Err(Failure::cannot_run(

@@ -1,4 +1,4 @@
-//! The directory that `tessera init` fills, and how it was before.
+//! The directory that `tessera init` fills, and its earlier state.
 
 use std::{
     fs,
@@ -6,18 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A directory that is empty, or not there.
+/// A directory that is empty, or does not exist.
 pub(super) struct Place {
     directory: PathBuf,
-    /// It and those above it that are not there, the innermost first.
+    /// The directory and its parents that do not exist, the innermost first.
     missing: Vec<PathBuf>,
 }
 
 impl Place {
-    /// Looks at it.
+    /// Checks the directory.
     ///
     /// # Errors
-    /// Fails where there is something in it.
+    /// Fails if it is not empty.
     pub(super) fn of(directory: &Path) -> io::Result<Self> {
         let is_empty = match fs::read_dir(directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => true,
@@ -32,10 +32,10 @@ impl Place {
         Ok(Self { directory, missing })
     }
 
-    /// Makes it what it was.
+    /// Restores its earlier state.
     ///
     /// # Errors
-    /// Fails where something can't be removed.
+    /// Fails if something can't be removed.
     pub(super) fn restore(&self) -> io::Result<()> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -82,7 +82,7 @@ mod tests {
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["empty"]);
         assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
-        // What was there before stays.
+        // Earlier files stay.
         fill(&empty);
         assert!(Place::of(&empty).is_err());
         fs::write(above.path().join("file"), "").unwrap();

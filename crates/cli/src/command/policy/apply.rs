@@ -1,4 +1,4 @@
-//! `tessera policy apply` and `tessera policy reload`: another policy in force.
+//! `tessera policy apply` and `tessera policy reload`: put another policy in force.
 
 use std::process::ExitCode;
 

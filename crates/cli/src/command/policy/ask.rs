@@ -14,7 +14,7 @@ use crate::{
     terminal::{Paint, visible},
 };
 
-/// What the authority itself does for a client.
+/// The permissions of the authority.
 fn permissions() -> Vec<String> {
     let named = [
         "tessera/subjects/<subject>:issue".to_owned(),
@@ -31,7 +31,7 @@ pub(super) async fn can(
     connection: &Connection,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    // Check tells no realm, and asks for scopes only; but everyone may check for themselves.
+    // Check takes no realm, and answers for scopes only; but every client may check itself.
     let by_check = about.live && about.realm.is_none() && Permission::parse(scope).is_none();
     let (allowed, reason, revision) = if by_check {
         check(subject, scope, about.roles, connection).await?
@@ -68,7 +68,7 @@ async fn check(
     Ok((allowed, reason.unwrap_or_default(), answer.policy_revision))
 }
 
-/// Explains one question: by a directory, or by the policy in force.
+/// Explains one question, with a directory or with the policy in force.
 pub(super) async fn explain(
     subject: &str,
     scope: &str,
@@ -185,7 +185,7 @@ fn known_role(catalogue: &Catalogue, text: &str) -> Result<RoleName, Failure> {
 
 fn known_scope(catalogue: &Catalogue, text: &str) -> Result<What, Failure> {
     if let Some(permission) = Permission::parse(text) {
-        // A role that does not exist is asserted by nobody.
+        // A role that does not exist can't be asserted.
         if let Permission::Assert(role) = &permission {
             known_role(catalogue, role.as_str())?;
         }

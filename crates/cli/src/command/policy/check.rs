@@ -1,4 +1,4 @@
-//! `tessera policy check`: everything that is wrong in a directory.
+//! `tessera policy check`: reports all mistakes in a directory.
 
 use std::{path::Path, process::ExitCode};
 

@@ -1,4 +1,4 @@
-//! `tessera policy diff`: who gains and who loses what.
+//! `tessera policy diff`: reports gains and losses.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -39,15 +39,15 @@ pub(super) async fn run(
 
 struct Comparison {
     diff: tessera_policy::Diff,
-    /// What the authority says of the new policy.
+    /// The authority's plan for the new policy.
     plan: Option<v1::PlanResponse>,
     paint: Paint,
 }
 
 impl Comparison {
-    /// As terraform: 0 the same, 2 changes.
+    /// As in Terraform: 0 the same, 2 changes.
     fn code(&self, fail_on_gain: bool) -> u8 {
-        // What was not asked may be a gain.
+        // A question that was not asked may be a gain.
         let is_unknown = self.diff.unasked > 0;
         match () {
             () if fail_on_gain && (self.diff.gained > 0 || self.diff.routes.gained > 0 || is_unknown) => 1,
@@ -97,7 +97,7 @@ impl Comparison {
         text
     }
 
-    /// What the authority itself does for a client comes first: it is what power is made of.
+    /// The authority's own permissions come first, since they are the most powerful.
     fn permissions(&self) -> String {
         // Most of them are the same in every realm. Gains come before losses.
         let mut lines: BTreeMap<(ChangeKind, String), Vec<&str>> = BTreeMap::new();
@@ -124,7 +124,7 @@ impl Comparison {
         }
     }
 
-    /// What changes in each realm; realms with the same changes stand together.
+    /// The changes in each realm; realms with the same changes are grouped.
     fn realms(&self) -> String {
         let mut realms: BTreeMap<&str, BTreeMap<&str, Vec<&Change>>> = BTreeMap::new();
         for change in self.diff.changes.iter().filter(|change| !change.is_permission()) {
@@ -225,7 +225,7 @@ impl Comparison {
     }
 }
 
-/// The rule that gives it now, gave it before, or denies it now.
+/// The rule that allows it now, allowed it before, or denies it now.
 fn because(kind: ChangeKind, rule: &RuleAt) -> String {
     let shown = visible(&rule.to_string()).into_owned();
     match kind {

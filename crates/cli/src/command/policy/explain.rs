@@ -1,4 +1,4 @@
-//! `tessera policy explain`: why a subject may, or may not.
+//! `tessera policy explain`: why a subject is allowed or denied.
 
 use std::process::ExitCode;
 
@@ -12,9 +12,9 @@ use crate::{
     terminal::{Paint, padded, visible, width},
 };
 
-/// How many digits of a revision tell it from others at a glance.
+/// How many digits of a revision are shown.
 const REVISION_SHOWN: usize = 12;
-/// How many ways to roles are shown.
+/// How many paths to roles are shown.
 const WAYS_MAX: usize = 10;
 
 pub(super) async fn run(
@@ -96,7 +96,7 @@ fn text(explained: &v1::Explanation, paint: Paint) -> String {
     text
 }
 
-/// The ways to roles, each with those on it: of the deciding rule, or else of all.
+/// The paths to roles, each with its roles: those of the deciding rule, otherwise all.
 fn roles(explained: &v1::Explanation) -> String {
     let of_rule = explained.rule.is_some() && !explained.path.is_empty();
     let ways: Vec<Vec<&v1::RoleStep>> = if of_rule {
@@ -138,7 +138,7 @@ fn shown_step(step: &v1::RoleStep) -> String {
     }
 }
 
-/// The ways that are not the beginning of another.
+/// The paths that are not the beginning of another one.
 fn longest(paths: &[v1::RolePath]) -> Vec<Vec<&v1::RoleStep>> {
     let is_part = |path: &v1::RolePath| {
         paths

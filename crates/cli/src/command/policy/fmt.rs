@@ -1,4 +1,4 @@
-//! `tessera policy fmt`: rules spaced alike.
+//! `tessera policy fmt`: formats rules.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,11 +18,11 @@ use crate::{
     terminal::{counted, visible},
 };
 
-/// The largest file, as the loader has it.
+/// The largest file; the loader has the same limit.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 pub(super) fn run(directory: &Path, is_check: bool, output: &Output) -> Result<ExitCode, Failure> {
-    // All are read before one is written: a mistake leaves nothing half done.
+    // All files are read before one is written: a mistake leaves no partial change.
     let files = rule_files(directory)?;
     let total = files.len();
     let changed: Vec<Formatted> = files
@@ -66,7 +66,7 @@ fn text(names: &[&str], total: usize, is_check: bool) -> String {
     text
 }
 
-/// A rule file, with the name that it has in the policy.
+/// A rule file, with its name in the policy.
 struct RuleFile {
     path: PathBuf,
     name: String,
@@ -79,7 +79,7 @@ impl RuleFile {
 }
 
 impl RuleFile {
-    /// Refuses a link that leads out of the directory, as the loader does: what it leads to may be anything.
+    /// Refuses a link that leads out of the directory, as the loader does: its target may be any file.
     fn refuse_outside(&self, directory: &Path) -> Result<(), Failure> {
         let target = fs::canonicalize(&self.path).map_err(|error| self.failure("read", &error))?;
         if target.starts_with(directory) {
@@ -132,12 +132,12 @@ impl Formatted {
         Ok(Self { path, before, after })
     }
 
-    /// Writes it whole or not at all, under the name, owner and permissions that it had.
+    /// Replaces it completely or not at all, and keeps its name, owner and permissions.
     fn write(&self) -> io::Result<()> {
-        // A link is followed: replacing it would cut off the file that it stands for.
+        // A link is followed: to replace it would disconnect its target.
         let target = fs::canonicalize(&self.path.path)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        // Hidden files are no part of a policy.
+        // Hidden files are not part of a policy.
         let temporary = target.with_file_name(format!(".{name}.{}.new", process::id()));
         let written = self.replace(&target, &temporary);
         if written.is_err() {
@@ -154,7 +154,7 @@ impl Formatted {
             .mode(0o600)
             .open(temporary)?;
         file.write_all(self.after.as_bytes())?;
-        // Only root may give files away; who may not, keeps what is formatted as its own.
+        // Only root may change the owner; for others the formatted file becomes their own.
         let _ = chown(temporary, Some(metadata.uid()), Some(metadata.gid()));
         file.set_permissions(metadata.permissions())?;
         file.sync_all()?;

@@ -1,4 +1,4 @@
-//! `tessera policy plan`: what a change would do, asked of the authority.
+//! `tessera policy plan`: asks the authority for the effect of a change.
 
 use std::{path::Path, process::ExitCode};
 
@@ -15,7 +15,7 @@ use crate::{
     terminal::{Paint, counted, visible},
 };
 
-/// The most bytes that an authority takes.
+/// The most bytes that an authority accepts.
 const BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) async fn run(
@@ -35,7 +35,7 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks what files would do; none: those of the authority's directory.
+/// Asks for the effect of files; `None`: those of the authority's directory.
 pub(super) async fn ask(sources: Option<&Sources>, connection: &Connection) -> Result<PlanResponse, Failure> {
     if let Some(bytes) = sources
         .map(Sources::byte_count)
@@ -122,7 +122,7 @@ fn line(change: &v1::PolicyChange, paint: Paint) -> String {
     )
 }
 
-/// Whether something happened, or would.
+/// Whether something happened, or would happen.
 #[derive(Clone, Copy)]
 pub(super) enum Tense {
     Past,

@@ -1,4 +1,4 @@
-//! What `tessera policy diff` and `tessera policy plan` say of routes.
+//! The output of `tessera policy diff` and `tessera policy plan` about routes.
 
 use serde_json::{Value, json};
 use tessera_core::{Audience, NameError, RealmName};
@@ -68,7 +68,7 @@ fn demand_of(sent: Option<v1::RouteDemand>) -> Option<Demand> {
 
 // === for people ===
 
-/// The changes, one in a line; `!` is before what counts as a gain.
+/// The changes, one per line; `!` is before a gain.
 pub(super) fn changes(routes: &RouteChanges, paint: Paint) -> String {
     if routes.total == 0 {
         return String::new();
@@ -221,7 +221,7 @@ fn demand_json(demand: &Demand) -> Value {
     }
 }
 
-/// Where the route is that decides after, or decided before.
+/// The position of the route that decides after, or that decided before.
 fn place(change: &RouteChange) -> String {
     let at = |rule: &RuleAt| format!("{}:{}", visible(&rule.file), rule.line);
     match (&change.old, &change.new) {

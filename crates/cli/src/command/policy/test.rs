@@ -1,4 +1,4 @@
-//! `tessera policy test`: the policy's own tests, and what they leave out.
+//! `tessera policy test`: the policy's own tests, and their coverage.
 
 use std::{borrow::Cow, path::Path, process::ExitCode};
 
@@ -15,7 +15,7 @@ use crate::{
 
 /// The code of a test that fails; with any other finding the tests did not run.
 const TEST_FAILED: &str = "P050";
-/// How many rules are named.
+/// How many rules are listed.
 const NAMED_MAX: usize = 100;
 
 pub(super) fn run(directory: &Path, deny_uncovered: bool, output: &Output) -> Result<ExitCode, Failure> {

@@ -1,4 +1,4 @@
-//! Explanations in one shape, whether a directory or an authority gives them.
+//! Explanations in one form, from a directory or from an authority.
 
 use serde_json::{Value, json};
 use tessera_policy::{Explanation, Given, Miss, RoleStep, RouteChanges, RuleAt, Verdict};
@@ -8,7 +8,7 @@ use super::routes;
 
 use crate::json;
 
-/// An explanation as the wire has it.
+/// An explanation in the form of the wire.
 pub(super) fn explanation(explained: Explanation) -> v1::Explanation {
     let (allowed, reason) = match explained.verdict {
         Verdict::Allowed => (true, String::new()),
@@ -127,7 +127,7 @@ fn miss_json(miss: &v1::Miss) -> Value {
     })
 }
 
-/// Routes look as those of `diff` do.
+/// Routes have the same form as in `diff`.
 pub(super) fn plan_response(response: &v1::PlanResponse, routes: &RouteChanges) -> Value {
     let mut answer = json!({
         "plan": response.plan,

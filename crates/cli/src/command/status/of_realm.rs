@@ -1,5 +1,5 @@
-//! The status as the authority itself tells it: of the realm of an API key, without the admin socket. What it does not
-//! tell is not in the document.
+//! The status from the authority's API: of the realm of an API key, without the admin socket. Values that the API does
+//! not return are not in the document.
 
 use serde_json::{Value, json};
 use tessera_proto::v1::{
@@ -13,7 +13,7 @@ use crate::{
     json::{enum_name, time},
 };
 
-/// Keys that end within this are to be rolled.
+/// Keys that end within this time should be rolled.
 const KEYS_END_SOON: prost_types::Duration = prost_types::Duration {
     seconds: 7 * 86_400,
     nanos: 0,

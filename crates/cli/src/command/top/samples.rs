@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// What `/metrics` said.
+/// The content of `/metrics`.
 #[derive(Default)]
 pub(super) struct Samples(Vec<Sample>);
 
@@ -13,7 +13,7 @@ struct Sample {
 }
 
 impl Samples {
-    /// Lines that are no samples are passed over.
+    /// Lines that are not samples are skipped.
     pub(super) fn read(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Self(lines.filter_map(Sample::read).collect())
@@ -28,7 +28,7 @@ impl Samples {
         found.map(|sample| sample.value).sum()
     }
 
-    /// The greatest sample of a name; 0 where there is none.
+    /// The greatest sample of a name; 0 if there is none.
     pub(super) fn greatest(&self, name: &str) -> f64 {
         let found = self.0.iter().filter(|sample| sample.name == name);
         found.map(|sample| sample.value).fold(0.0, f64::max)
@@ -65,7 +65,7 @@ impl Sample {
     }
 }
 
-/// `a="b",c="d"} 1`: the labels, and what follows them. A value may have commas, and quotes after a backslash.
+/// `a="b",c="d"} 1`: the labels, and the rest. A value may contain commas, and quotes after a backslash.
 fn labels(text: &str) -> Option<(Vec<(String, String)>, &str)> {
     let (mut found, mut rest) = (Vec::new(), text);
     loop {
