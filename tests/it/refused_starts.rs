@@ -171,8 +171,8 @@ fn copied(place: &Place) -> Output {
     run.output().unwrap()
 }
 
-/// An older copy would be served again at the target of a copy, and so would the source of a copy that is started
-/// again.
+/// Revoked tokens would be valid again in a copy of an older state, and in the source if it is served again after a
+/// copy.
 #[test]
 fn a_store_is_copied_only_if_it_is_the_last_and_is_not_the_last_any_more_then() {
     let place = served();
