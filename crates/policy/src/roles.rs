@@ -44,7 +44,7 @@ impl<'a> RoleGraph<'a> {
 
     /// Every name that has roles, with itself and all its roles, at any distance.
     ///
-    /// The order of the first list follows the edges; that of the second is by distance in the files.
+    /// A list begins with the name itself. The roles follow in the order of the edges, each with its own roles after it.
     pub(crate) fn closures(&self) -> HashMap<&'a str, Vec<&'a str>> {
         let mut closures: HashMap<&str, Vec<&str>> = HashMap::new();
         for name in &self.ordered {
