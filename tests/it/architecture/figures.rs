@@ -66,7 +66,9 @@ const PORT_METHODS_MAX: usize = 19;
 #[test]
 fn the_figures_of_the_house_only_fall() {
     let crates = tree::crates();
-    let back_up = crates.iter().map(|of| imports::back_up(&imports::graph(of)).len());
+    let back_up = crates
+        .iter()
+        .map(|of| imports::back_up(&imports::graph(of)).len());
     assert!(back_up.sum::<usize>() <= BACK_UP_MAX);
     assert!(methods(&crates, &["StoreReader", "Store"]) <= PORT_METHODS_MAX);
     let authority = crates.iter().find(|of| of.name == "authority").unwrap();
