@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tessera_core::{RealmName, Sequence};
-use tessera_store::{NodeReport, OtherNode, StoreError};
+use tessera_store::{NodeReport, Nodes, OtherNode, StoreError};
 use tokio::sync::watch as signal;
 
 use crate::{Authority, error::Unavailable};
@@ -73,7 +73,7 @@ impl Authority {
     /// The name of this node; `None` if it is the only one that there can be.
     #[must_use]
     pub fn node_name(&self) -> Option<&str> {
-        self.store.nodes().map(|nodes| nodes.name())
+        self.store.nodes().map(Nodes::name)
     }
 
     /// The other nodes of this authority as they were a moment ago, including those that were present within a day;
