@@ -13,7 +13,10 @@ use std::{path::Path, process::Stdio, time::Duration};
 use clap::ValueEnum;
 use serde_json::Value;
 use tessera_proto::v1::{IssueRequest, token_service_client::TokenServiceClient};
-use tokio::{process::Command, time::Instant};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 use tonic::transport::Endpoint;
 
 pub(crate) use load::run as load;
@@ -33,6 +36,10 @@ const STRANGERS_MIB_MAX: u64 = 256;
 /// How often an honest caller calls.
 const HONEST_INTERVAL: Duration = Duration::from_millis(20);
 const HONEST_CALLERS: usize = 4;
+/// How often the load is stopped, and goes on.
+const ROUNDS: u32 = 8;
+/// How long the authority has to finish what the load began, or the load to begin again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the hostile ones do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,24 +107,36 @@ async fn one(way: Way, arguments: &Hostile) -> Result<Outcome, Failure> {
     let honest = text(&ready, &["realms", "production", "api_key"])?;
     let neighbour = text(&ready, &["realms", "sandbox", "api_key"])?;
 
-    let quiet = honest_calls(&url, &honest, arguments.seconds).await?;
     let (mut load, _) = start_load(way, &program, &url, &neighbour).await?;
-    let before = size_of(&data);
-    let began = Instant::now();
-    let loaded = honest_calls(&url, &honest, arguments.seconds).await?;
-    let grown = size_of(&data).saturating_sub(before);
-    let hours = began.elapsed().as_secs_f64() / 3600.0;
+    let (mut quiet, mut loaded) = (Latencies::default(), Latencies::default());
+    let (mut failed, mut grown, mut took) = (0, 0, Duration::ZERO);
+    // In turn, so that a disk that is slow for a while is slow for both.
+    for _ in 0..ROUNDS {
+        let (before, began) = (size_of(&data), Instant::now());
+        let (latencies, failures) = honest_calls(&url, &honest, arguments.seconds / ROUNDS).await?;
+        loaded.append(latencies);
+        failed += failures;
+        grown += size_of(&data).saturating_sub(before);
+        took += began.elapsed();
+        load.signal("STOP").await?;
+        sleep(PAUSE).await;
+        let (latencies, failures) = honest_calls(&url, &honest, arguments.seconds / ROUNDS).await?;
+        quiet.append(latencies);
+        failed += failures;
+        load.signal("CONT").await?;
+        sleep(PAUSE).await;
+    }
     let memory_mib = authority.memory_mib()?;
     load.kill().await;
     let mut authority = authority;
     authority.kill().await;
     Ok(Outcome {
         way,
-        quiet_p99: quiet.0.into_percentiles().p99,
-        loaded_p99: loaded.0.into_percentiles().p99,
-        failed: loaded.1,
+        quiet_p99: quiet.into_percentiles().p99,
+        loaded_p99: loaded.into_percentiles().p99,
+        failed,
         memory_mib,
-        disk_mib_per_hour: mib(grown) / hours,
+        disk_mib_per_hour: mib(grown) / (took.as_secs_f64() / 3600.0),
     })
 }
 

@@ -48,6 +48,25 @@ pub(crate) async fn start(name: &str, mut command: Command) -> Result<(Process, 
 }
 
 impl Process {
+    /// Sends a signal, such as `STOP`.
+    pub(crate) async fn signal(&self, name: &str) -> Result<(), Failure> {
+        let what = "sending a signal";
+        let id = self
+            .child
+            .id()
+            .ok_or_else(|| Failure::at(what, "the process has ended"))?;
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(id.to_string())
+            .status()
+            .await;
+        match sent {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Failure::at(what, status)),
+            Err(error) => Err(Failure::at(what, error)),
+        }
+    }
+
     /// The processor time that it has used so far.
     pub(crate) fn cpu_time(&self) -> Result<Duration, Failure> {
         let what = "reading a server's processor time";
