@@ -177,14 +177,23 @@ async fn rotate(world: Arc<World>, number: u32) {
         return;
     };
     let (mut token, mut generation) = (tokens.refresh_token, 1);
+    // Whether the token was presented before, and may have been spent without an answer.
+    let mut is_repeated = false;
     loop {
         let client = &world.clients[next(&mut seed) % NODES];
         match world.asked(client.refresh(&token)).await {
             Some(Ok(RefreshResponse {
                 tokens: Some(tokens),
                 generation: now,
+                replayed,
                 ..
             })) => {
+                if replayed && !is_repeated {
+                    world
+                        .ledger
+                        .fault(format!("{subject}: one call rotated {generation} twice"));
+                }
+                is_repeated = false;
                 if now != generation + 1 {
                     world
                         .ledger
@@ -201,7 +210,7 @@ async fn rotate(world: Arc<World>, number: u32) {
                 world.ledger.fault(format!("{subject}: {status}"));
                 return;
             }
-            None => {}
+            None => is_repeated = true,
         }
     }
 }
