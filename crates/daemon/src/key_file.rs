@@ -35,6 +35,11 @@ pub(crate) struct SealedKey {
 /// A key file can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyTextError {
+    /// There is nothing in it.
+    #[error(
+        "it is empty: restore a copy of the key, or make a key with `tessera serverkey new`, which opens no earlier data"
+    )]
+    Empty,
     /// It is not a key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -65,6 +70,11 @@ impl KeyText {
     /// # Errors
     /// Fails if it has neither form.
     pub(crate) fn parse(text: &str) -> Result<Self, KeyTextError> {
+        // Some editors begin a file with this mark of its encoding.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if text.trim().is_empty() {
+            return Err(KeyTextError::Empty);
+        }
         if text.trim_start().starts_with(TITLE) {
             SealedKey::parse(text.trim()).map(Self::Sealed)
         } else {

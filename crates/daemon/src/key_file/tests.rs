@@ -70,6 +70,9 @@ fn a_sealed_key_is_read_as_it_is_written() {
         assert_eq!(*read.open(&FAKE).unwrap().to_paserk(), *key.to_paserk());
         assert_eq!(KeyText::parse(text).unwrap().id(), key.id());
     }
+    let plain = KeyText::parse(&format!("\u{feff}{}\r\n", *key.to_paserk())).unwrap();
+    assert_eq!(plain.id(), key.id());
+    assert!(matches!(KeyText::parse(" \n"), Err(KeyTextError::Empty)));
     let plain = KeyText::parse(&key.to_paserk()).unwrap();
     assert!(matches!(plain, KeyText::Plain(plain) if plain.id() == key.id()));
 }
