@@ -166,7 +166,8 @@ impl Authority {
             let state = self.store.read(Reads::default().settings()).await?;
             let settings = state.settings.clone().unwrap_or_default();
             self.disabled.replace(settings.disabled_clients);
-            self.follow_sinks(&settings.audit_sinks);
+            self.sinks
+                .follow(&settings.audit_sinks, |name| self.delivers_to(name));
             self.note_reconciled(settings.policy_reconciled);
             if let Some(revision) = state.policy_in_force() {
                 self.follow_policy(revision).await?;

@@ -53,7 +53,8 @@ pub use audit::{
     filter::AuditFilter,
     line::{AuditLine, AuditLineActor},
     list::AuditOrder,
-    sink::SinkState,
+    refusal::Refusals,
+    sink::{AuditSinks, SinkState},
     tail::{AuditDigest, AuditTail, AuditTailEnd, TailBegin, TailStart, Tailed},
     verify::{TrailCheck, TrailFault, TrailReport},
 };
@@ -113,7 +114,7 @@ pub use signing_key::{
 
 use crate::{
     access::verified::VerifiedTokens,
-    audit::{reading::AuditReads, refusal::Refusals, sink::Sinks},
+    audit::reading::AuditReads,
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     following::Following,
     issuance::refresh::outcome::RefreshCounts,
@@ -151,7 +152,7 @@ pub struct Authority {
     server_keys_refused: AtomicBool,
     refusals: Refusals,
     refreshes: RefreshCounts,
-    sinks: Sinks,
+    sinks: AuditSinks,
     disabled: DisabledClients,
     used_api_keys: UsedApiKeys,
     ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
@@ -198,6 +199,18 @@ impl Authority {
     #[must_use]
     pub fn policy_work_running(&self) -> usize {
         self.heavy.running()
+    }
+
+    /// The sinks of the audit trail.
+    #[must_use]
+    pub fn audit_sinks(&self) -> &AuditSinks {
+        &self.sinks
+    }
+
+    /// The refusals that are recorded in the audit trail.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Whether requests can be served: the store takes writes, the disk is not stalled, the data directory is not older
@@ -265,7 +278,7 @@ impl Authority {
     /// # Errors
     /// Fails if the store can no longer be written.
     pub async fn close(&self) -> Result<(), Unavailable> {
-        drop(self.flush_refusals(true).await);
+        drop(self.refusals.flush(true).await);
         // Without these writes, the stored times are only too early.
         drop(self.write_used_api_keys(Priority::Foreground).await);
         drop(self.note_alive().await);

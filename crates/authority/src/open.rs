@@ -23,7 +23,7 @@ use tokio::sync::watch as signal;
 use crate::{
     Authority,
     access::verified::VerifiedTokens,
-    audit::{reading::AuditReads, refusal::Refusals, sink::Sinks},
+    audit::{reading::AuditReads, refusal::Refusals, sink::AuditSinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     error::{SetupError, Unavailable},
     following::Following,
@@ -134,9 +134,9 @@ impl Authority {
         let settings = settings_at_start(store.as_ref()).await?;
         let keys = keys_at_start(&store, &realms, &server_keys, clock.as_ref()).await?;
         let authority = Arc::new(Self {
-            refusals: Refusals::default(),
+            refusals: Refusals::new(Arc::clone(&store), Arc::clone(&clock)),
             refreshes: RefreshCounts::of(realms.keys()),
-            sinks: Sinks::new(settings.audit_sinks),
+            sinks: AuditSinks::new(Arc::clone(&store), Arc::clone(&clock), settings.audit_sinks),
             disabled: DisabledClients::new(settings.disabled_clients),
             used_api_keys: UsedApiKeys::default(),
             ending_api_keys: ArcSwap::default(),

@@ -246,7 +246,7 @@ impl Authority {
                 "this node delivers to this sink of the audit trail from now on: the node before has ended or does not answer"
             );
         }
-        self.kept_audit_position(sink).await
+        self.sinks.kept_position(sink).await
     }
 
     /// The other node that delivers to a sink, if another one does.

@@ -142,8 +142,8 @@ impl Delivery {
                 "the token or headers for the sink can be read on the way, and the records, too: its URL is not `https`"
             );
         }
-        self.authority.begin_audit_sink(self.name.as_str());
-        let mut head = self.authority.audit_head();
+        self.authority.audit_sinks().begin(self.name.as_str());
+        let mut head = self.authority.audit_sinks().head();
         let mut kept_at = Instant::now();
         let Some(mut position) = self.turn().await else {
             return;
@@ -211,7 +211,7 @@ impl Delivery {
     }
 
     async fn batch(&mut self, position: u64) -> Result<u64, String> {
-        let page = self.authority.audit_after(position, BATCH).await;
+        let page = self.authority.audit_sinks().records_after(position, BATCH).await;
         let page = page.map_err(|error| error.to_string())?;
         if let Some(first) = page
             .entries
@@ -238,7 +238,7 @@ impl Delivery {
     fn note_rejected(&mut self) {
         let records = self.sink.take_rejected();
         if records > 0 {
-            self.authority.audit_rejected(self.name.as_str(), records);
+            self.authority.audit_sinks().rejected(self.name.as_str(), records);
             if !self.is_rejecting {
                 tracing::warn!(
                     sink = self.name.as_str(),
@@ -258,12 +258,17 @@ impl Delivery {
                 "audit records are delivered again"
             );
         }
-        self.authority.audit_delivered(self.name.as_str(), position);
+        self.authority
+            .audit_sinks()
+            .delivered(self.name.as_str(), position);
     }
 
     /// Keeps the position of the sink.
     async fn keep(&self, position: u64) {
-        let kept = self.authority.keep_audit_position(self.name.as_str(), position);
+        let kept = self
+            .authority
+            .audit_sinks()
+            .keep_position(self.name.as_str(), position);
         if let Err(error) = kept.await {
             tracing::warn!(sink = self.name.as_str(), %error, "how far the sink is can't be kept");
         }
@@ -271,7 +276,7 @@ impl Delivery {
 
     /// Logs it once, until the problem changes or is over.
     fn failed(&mut self, problem: String, position: u64) {
-        self.authority.audit_not_delivered(self.name.as_str());
+        self.authority.audit_sinks().not_delivered(self.name.as_str());
         if self.problem.as_ref() != Some(&problem) {
             tracing::error!(
                 sink = self.name.as_str(),

@@ -279,7 +279,10 @@ impl Edge {
     async fn note_refused(&self, exchange: &Exchange, error: &ApiError) {
         if let (Some(principal), Some(required)) = (exchange.principal(), error.missing_permission()) {
             let call = exchange.route.name;
-            self.authority.note_call_refused(principal, call, required).await;
+            self.authority
+                .refusals()
+                .call_refused(principal, call, required)
+                .await;
         }
     }
 

@@ -4,17 +4,16 @@
 //! within a minute are counted and recorded together. An unauthenticated caller does not wait for a record: the
 //! response time would reveal which API keys exist. Its records are written within seconds.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Session, SessionId,
+    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, Clock, RealmName, Seconds, Session, SessionId,
     Timestamp, audit::Actor,
 };
-use tessera_store::{Changes, Decision, Priority, Reads};
+use tessera_store::{Changes, Decision, Priority, Reads, Store};
 
 use crate::{
-    Authority,
     credential::authenticate::{Identity, Principal},
     error::Unavailable,
 };
@@ -42,15 +41,25 @@ struct Counted {
     last: AuditRecord,
 }
 
-/// Refusals of the last minute.
-#[derive(Default)]
-pub(crate) struct Refusals {
+/// Refusals of the last minute, and their records in the audit trail.
+pub struct Refusals {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     counted: Mutex<HashMap<Kind, Counted>>,
     /// Records that no call waits for, and that are not written yet: bounded like the kinds.
     waiting: Mutex<Vec<AuditRecord>>,
 }
 
 impl Refusals {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            clock,
+            counted: Mutex::default(),
+            waiting: Mutex::default(),
+        }
+    }
+
     /// Counts one; returns the record to write now, if it is the first of its kind.
     fn note(&self, kind: Kind, record: AuditRecord) -> Option<AuditRecord> {
         let mut counted = self.counted.lock();
@@ -101,10 +110,10 @@ fn with_times(record: &AuditRecord, count: u64) -> AuditRecord {
     record
 }
 
-impl Authority {
+impl Refusals {
     /// Notes that policy does not permit `call` to a client; `required` is the permission that it lacks. A record that
     /// can't be written is in the log.
-    pub async fn note_call_refused(&self, principal: &Principal, call: &'static str, required: &str) {
+    pub async fn call_refused(&self, principal: &Principal, call: &'static str, required: &str) {
         let record = AuditRecord {
             at: self.clock.now(),
             realm: principal.realm_name().clone(),
@@ -117,11 +126,11 @@ impl Authority {
             },
         };
         let kind = Kind::Call(record.realm.clone(), principal.client().clone(), call);
-        self.record_refusal(self.refusals.note(kind, record)).await;
+        self.record(self.note(kind, record)).await;
     }
 
     /// Notes that a credential that names an API key was refused.
-    pub(crate) fn note_credential_refused(&self, key: &ApiKey, address: Option<IpAddr>) {
+    pub(crate) fn credential_refused(&self, key: &ApiKey, address: Option<IpAddr>) {
         let record = AuditRecord {
             at: self.clock.now(),
             realm: key.realm.clone(),
@@ -134,12 +143,12 @@ impl Authority {
             },
         };
         let kind = Kind::Credential(key.id.clone());
-        let first = self.refusals.note(kind, record);
-        self.refusals.waiting.lock().extend(first);
+        let first = self.note(kind, record);
+        self.waiting.lock().extend(first);
     }
 
     /// Notes that a client presented a refresh token of another client's session.
-    pub(crate) async fn note_wrong_client(&self, identity: &Identity, session: &Session) {
+    pub(crate) async fn wrong_client(&self, identity: &Identity, session: &Session) {
         let record = AuditRecord {
             at: self.clock.now(),
             realm: session.realm.clone(),
@@ -152,38 +161,38 @@ impl Authority {
             },
         };
         let kind = Kind::Session(identity.api_key().clone(), session.id);
-        self.record_refusal(self.refusals.note(kind, record)).await;
+        self.record(self.note(kind, record)).await;
     }
 
-    async fn record_refusal(&self, record: Option<AuditRecord>) {
+    async fn record(&self, record: Option<AuditRecord>) {
         let Some(record) = record else { return };
-        if let Err(error) = self.write_refusals(vec![record]).await {
+        if let Err(error) = self.write(vec![record]).await {
             tracing::warn!(%error, "a refusal can't be recorded in the audit trail");
         }
     }
 
     /// Records the waiting refusals and the counted ones; with `all`, also those counted for less than a minute.
-    /// [`run_purging`](Self::run_purging) calls it every few seconds, and [`close`](Self::close) calls it.
+    /// [`Authority::run_purging`] calls it every few seconds, and [`Authority::close`] calls it.
     ///
     /// # Errors
     /// Fails if the store can't be written.
-    pub async fn flush_refusals(&self, all: bool) -> Result<(), Unavailable> {
+    pub async fn flush(&self, all: bool) -> Result<(), Unavailable> {
         let now = if all { Timestamp::MAX } else { self.clock.now() };
-        let due = self.refusals.due(now);
+        let due = self.due(now);
         if due.is_empty() {
             return Ok(());
         }
-        let written = self.write_refusals(due.clone()).await;
+        let written = self.write(due.clone()).await;
         if written.is_err() {
             // Keeps them for the next call.
-            let mut waiting = self.refusals.waiting.lock();
+            let mut waiting = self.waiting.lock();
             waiting.extend(due);
             waiting.truncate(KINDS_MAX);
         }
         written
     }
 
-    async fn write_refusals(&self, records: Vec<AuditRecord>) -> Result<(), Unavailable> {
+    async fn write(&self, records: Vec<AuditRecord>) -> Result<(), Unavailable> {
         let decide = move |_: &tessera_store::Snapshot| {
             let changes = Changes {
                 audit: records.clone(),

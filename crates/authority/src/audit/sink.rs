@@ -4,17 +4,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tessera_core::Timestamp;
+use tessera_core::{Clock, Timestamp};
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, Changes, Decision, Priority, Reads, SettingChange, Snapshot,
+    AuditHead, AuditPage, AuditQuery, Changes, Decision, Priority, Reads, SettingChange, Snapshot, Store,
 };
 use tokio::sync::watch;
 
-use crate::{Authority, error::Unavailable};
+use crate::error::Unavailable;
 
 /// How long writing a position may wait for the next commit of others.
 const MAX_DELAY: Duration = Duration::from_secs(1);
@@ -33,15 +34,19 @@ pub struct SinkState {
 }
 
 /// The sinks by name. Sinks that are no longer configured keep their positions, in case they are configured again.
-pub(crate) struct Sinks {
+pub struct AuditSinks {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     /// Where each was at the start.
     kept: BTreeMap<String, u64>,
     states: Mutex<BTreeMap<String, SinkState>>,
 }
 
-impl Sinks {
-    pub(crate) fn new(kept: BTreeMap<String, u64>) -> Self {
+impl AuditSinks {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, kept: BTreeMap<String, u64>) -> Self {
         Self {
+            store,
+            clock,
             kept,
             states: Mutex::default(),
         }
@@ -51,27 +56,26 @@ impl Sinks {
     pub(crate) fn names(&self) -> BTreeSet<String> {
         self.states.lock().keys().cloned().collect()
     }
-}
 
-impl Authority {
     /// Declares that this process can deliver to a sink. If several nodes can,
-    /// [`turn_to_deliver_to`](Self::turn_to_deliver_to) tells when this node delivers.
-    pub fn begin_audit_sink(&self, name: &str) {
-        let position = self.sinks.kept.get(name).copied().unwrap_or(0);
+    /// [`Authority::turn_to_deliver_to`](crate::Authority::turn_to_deliver_to) tells when this node delivers.
+    pub fn begin(&self, name: &str) {
+        let position = self.kept.get(name).copied().unwrap_or(0);
         let state = SinkState {
             name: name.to_owned(),
             position,
             failing_since: None,
             rejected: 0,
         };
-        self.sinks.states.lock().insert(name.to_owned(), state);
+        self.states.lock().insert(name.to_owned(), state);
     }
 
     /// How far the sinks of other nodes are, as the store has it.
-    pub(crate) fn follow_sinks(&self, kept: &BTreeMap<String, u64>) {
-        for (name, state) in self.sinks.states.lock().iter_mut() {
+    /// `delivers`: whether this node delivers to a sink.
+    pub(crate) fn follow(&self, kept: &BTreeMap<String, u64>, delivers: impl Fn(&str) -> bool) {
+        for (name, state) in self.states.lock().iter_mut() {
             let position = kept.get(name).copied().unwrap_or(0);
-            if !self.delivers_to(name) && state.position < position {
+            if !delivers(name) && state.position < position {
                 state.position = position;
                 state.failing_since = None;
             }
@@ -79,11 +83,11 @@ impl Authority {
     }
 
     /// The position up to which a sink has all records, as the store has it now; 0 for a new one.
-    pub(crate) async fn kept_audit_position(&self, name: &str) -> Result<u64, Unavailable> {
+    pub(crate) async fn kept_position(&self, name: &str) -> Result<u64, Unavailable> {
         let settings = self.store.read(Reads::default().settings()).await?.settings;
         let kept = settings.and_then(|settings| settings.audit_sinks.get(name).copied());
         let position = kept.unwrap_or(0);
-        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+        if let Some(state) = self.states.lock().get_mut(name) {
             state.position = position;
         }
         Ok(position)
@@ -93,20 +97,20 @@ impl Authority {
     ///
     /// # Errors
     /// Fails if the trail can't be read.
-    pub async fn audit_after(&self, position: u64, limit: usize) -> Result<AuditPage, Unavailable> {
+    pub async fn records_after(&self, position: u64, limit: usize) -> Result<AuditPage, Unavailable> {
         Ok(self.store.audit_page(AuditQuery::after(position, limit)).await?)
     }
 
     /// The last record; the receiver is woken when a new one is appended.
     #[must_use]
-    pub fn audit_head(&self) -> watch::Receiver<AuditHead> {
+    pub fn head(&self) -> watch::Receiver<AuditHead> {
         self.store.audit_head()
     }
 
     /// A sink has everything up to `position`: visible at once, and stored by
-    /// [`keep_audit_position`](Self::keep_audit_position).
-    pub fn audit_delivered(&self, name: &str, position: u64) {
-        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+    /// [`keep_position`](Self::keep_position).
+    pub fn delivered(&self, name: &str, position: u64) {
+        if let Some(state) = self.states.lock().get_mut(name) {
             state.position = position;
             state.failing_since = None;
         }
@@ -117,7 +121,7 @@ impl Authority {
     ///
     /// # Errors
     /// Fails if the position can't be stored: after a restart the records are delivered again.
-    pub async fn keep_audit_position(&self, name: &str, position: u64) -> Result<(), Unavailable> {
+    pub async fn keep_position(&self, name: &str, position: u64) -> Result<(), Unavailable> {
         let name = name.to_owned();
         let decide = move |state: &Snapshot| {
             let kept = state
@@ -140,23 +144,23 @@ impl Authority {
     }
 
     /// Delivering to a sink failed.
-    pub fn audit_not_delivered(&self, name: &str) {
+    pub fn not_delivered(&self, name: &str) {
         let now = self.clock.now();
-        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+        if let Some(state) = self.states.lock().get_mut(name) {
             state.failing_since.get_or_insert(now);
         }
     }
 
     /// A sink rejected records permanently: they are not sent to it again.
-    pub fn audit_rejected(&self, name: &str, records: u64) {
-        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+    pub fn rejected(&self, name: &str, records: u64) {
+        if let Some(state) = self.states.lock().get_mut(name) {
             state.rejected = state.rejected.saturating_add(records);
         }
     }
 
     /// The sinks that are delivered to.
     #[must_use]
-    pub fn audit_sinks(&self) -> Vec<SinkState> {
-        self.sinks.states.lock().values().cloned().collect()
+    pub fn states(&self) -> Vec<SinkState> {
+        self.states.lock().values().cloned().collect()
     }
 }

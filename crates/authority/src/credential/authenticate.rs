@@ -56,11 +56,11 @@ impl Authority {
             && realm.kind == credential.kind()
             && !self.disabled.has(&record.realm, &record.client);
         if !is_accepted {
-            self.note_credential_refused(&record, Some(from));
+            self.refusals.credential_refused(&record, Some(from));
             return Err(AuthenticateError::Refused);
         }
         if !record.allows_from(from) {
-            self.note_credential_refused(&record, Some(from));
+            self.refusals.credential_refused(&record, Some(from));
             return Err(AuthenticateError::AddressNotAllowed {
                 api_key: record.id.clone(),
                 client: record.client.clone(),

@@ -265,7 +265,7 @@ impl Authority {
 
     async fn refuse(&self, refusal: Refusal, identity: &Identity, session: &Session) -> RefreshError {
         if refusal == Refusal::WrongClient {
-            self.note_wrong_client(identity, session).await;
+            self.refusals.wrong_client(identity, session).await;
         }
         if refusal == Refusal::Ahead {
             tracing::error!(session = %session.id, "a refresh token is ahead of its session");

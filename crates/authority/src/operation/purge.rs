@@ -36,7 +36,7 @@ impl Authority {
     async fn keep_purging(self: &Arc<Self>, audit_retention: Seconds) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            if let Err(error) = self.flush_refusals(false).await {
+            if let Err(error) = self.refusals.flush(false).await {
                 tracing::warn!(%error, "refusals can't be recorded in the audit trail");
             }
             if self.clock_state().is_stepped {

@@ -66,7 +66,7 @@ fn deliver(authority: &Arc<Authority>, config: SinkConfig) -> JoinHandle<()> {
 async fn all_delivered(authority: &Authority) {
     let all = async {
         loop {
-            let state = authority.audit_sinks();
+            let state = authority.audit_sinks().states();
             if state
                 .first()
                 .is_some_and(|sink| sink.position == authority.audit_position())
@@ -85,7 +85,7 @@ fn positions<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<u64> {
 }
 
 async fn everything(authority: &Authority) -> Vec<u64> {
-    let page = authority.audit_after(0, 1000).await.unwrap();
+    let page = authority.audit_sinks().records_after(0, 1000).await.unwrap();
     page.entries.iter().map(|entry| entry.position).collect()
 }
 
@@ -125,6 +125,7 @@ async fn a_directory_that_is_missing_is_told_and_tried_again() {
     let task = deliver(&authority, config);
     while authority
         .audit_sinks()
+        .states()
         .first()
         .is_none_or(|sink| sink.failing_since.is_none())
     {
@@ -132,7 +133,7 @@ async fn a_directory_that_is_missing_is_told_and_tried_again() {
     }
     fs::create_dir(&inner).unwrap();
     all_delivered(&authority).await;
-    assert_eq!(authority.audit_sinks()[0].failing_since, None);
+    assert_eq!(authority.audit_sinks().states()[0].failing_since, None);
     task.abort();
 }
 
@@ -292,10 +293,10 @@ async fn a_receiver_that_hangs_holds_nobody_up() {
     let began = tokio::time::Instant::now();
     while began.elapsed() < Duration::from_secs(600) {
         hung.push(listener.accept().await.unwrap());
-        authority.keep_audit_position("other", 1).await.unwrap();
+        authority.audit_sinks().keep_position("other", 1).await.unwrap();
     }
     assert!(hung.len() >= 10, "{}", hung.len());
-    assert!(authority.audit_sinks()[0].failing_since.is_some());
+    assert!(authority.audit_sinks().states()[0].failing_since.is_some());
     let (mut stream, _) = listener.accept().await.unwrap();
     let (_, body) = answer(&mut stream, "200 OK").await;
     assert_eq!(positions(body.lines()), everything(&authority).await);

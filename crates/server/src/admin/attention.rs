@@ -171,7 +171,7 @@ fn of_tls(tls: &Tls, now: Timestamp) -> Vec<Attention> {
 
 /// The sinks of the audit trail that accept nothing.
 fn of_sinks(authority: &Authority) -> Vec<Attention> {
-    let failing = authority.audit_sinks().into_iter().filter_map(|sink| {
+    let failing = authority.audit_sinks().states().into_iter().filter_map(|sink| {
         let since = sink.failing_since?.to_rfc3339();
         let (name, after) = (sink.name, sink.position);
         Some(Attention::new(

@@ -163,8 +163,8 @@ fn backup(authority: &Authority) -> Value {
 }
 
 fn sinks(authority: &Authority) -> Vec<Value> {
-    let head = authority.audit_head().borrow().position;
-    let sinks = authority.audit_sinks().into_iter().map(|sink| {
+    let head = authority.audit_sinks().head().borrow().position;
+    let sinks = authority.audit_sinks().states().into_iter().map(|sink| {
         json!({
             // `None` if this node delivers.
             "delivered_by": authority.delivered_by(&sink.name),

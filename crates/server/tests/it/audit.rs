@@ -234,7 +234,7 @@ async fn refused_calls_are_recorded_and_counted() {
     soon("the others are recorded together", async {
         while found(&admin, refused.clone()).await.len() < 3 {
             tokio::task::yield_now().await;
-            world.authority.flush_refusals(false).await.unwrap();
+            world.authority.refusals().flush(false).await.unwrap();
         }
     })
     .await;
@@ -274,7 +274,7 @@ async fn refused_credentials_are_recorded_with_the_key_and_the_address() {
         found(&admin, credentials.clone()).await.is_empty(),
         "a stranger waits for none"
     );
-    world.authority.flush_refusals(false).await.unwrap();
+    world.authority.refusals().flush(false).await.unwrap();
     let records = found(&admin, credentials).await;
     let keys: Vec<_> = records.iter().map(|record| record.api_key_id.clone()).collect();
     assert_eq!(

@@ -144,7 +144,7 @@ async fn otlp_is_sent_until_the_receiver_has_it() {
         "what was refused is sent again"
     );
     assert_eq!(positions_of(&third), everything(&authority).await);
-    assert_eq!(authority.audit_sinks()[0].rejected, 0);
+    assert_eq!(authority.audit_sinks().states()[0].rejected, 0);
     // The next batch is sent without another connection or header.
     authority.sign_audit().await.unwrap();
     let (_, next) = received.recv().await.unwrap();
@@ -157,7 +157,12 @@ async fn otlp_is_sent_until_the_receiver_has_it() {
 #[tokio::test]
 async fn a_log_record_says_what_when_and_who_sends_it() {
     let authority = authority().await;
-    let entries = authority.audit_after(0, 1000).await.unwrap().entries;
+    let entries = authority
+        .audit_sinks()
+        .records_after(0, 1000)
+        .await
+        .unwrap()
+        .entries;
     for format in [SinkFormat::Json, SinkFormat::Ocsf] {
         let (listener, endpoint) = listener().await;
         let mut received = serve(listener, &[]);
@@ -204,7 +209,7 @@ async fn what_an_otlp_receiver_rejects_is_counted_and_not_sent_again() {
     let (_, first) = received.recv().await.unwrap();
     assert_eq!(positions_of(&first), expected);
     all_delivered(&authority).await;
-    let state = authority.audit_sinks().remove(0);
+    let state = authority.audit_sinks().states().remove(0);
     assert_eq!((state.rejected, state.failing_since), (1, None));
     authority.sign_audit().await.unwrap();
     let (_, second) = received.recv().await.unwrap();
@@ -212,7 +217,7 @@ async fn what_an_otlp_receiver_rejects_is_counted_and_not_sent_again() {
     assert_eq!(positions_of(&second)[0], expected.last().unwrap() + 1);
     let more = u64::try_from(records(&second).len()).unwrap();
     assert_eq!(
-        authority.audit_sinks()[0].rejected,
+        authority.audit_sinks().states()[0].rejected,
         1 + more,
         "no more than there were"
     );
@@ -223,7 +228,13 @@ async fn what_an_otlp_receiver_rejects_is_counted_and_not_sent_again() {
 #[tokio::test]
 async fn an_otlp_batch_is_split_by_its_size_and_goes_on_where_it_failed() {
     let authority = authority().await;
-    let some = authority.audit_after(0, 1).await.unwrap().entries.remove(0);
+    let some = authority
+        .audit_sinks()
+        .records_after(0, 1)
+        .await
+        .unwrap()
+        .entries
+        .remove(0);
     let entries: Vec<_> = (1..=9)
         .map(|position| AuditEntry {
             position,
@@ -273,10 +284,10 @@ async fn an_otlp_receiver_that_hangs_holds_nobody_up() {
     while began.elapsed() < Duration::from_secs(600) {
         let again = tokio::time::timeout(Duration::from_secs(120), listener.accept());
         hung.push(again.await.expect("a connection of its own").unwrap());
-        authority.keep_audit_position("other", 1).await.unwrap();
+        authority.audit_sinks().keep_position("other", 1).await.unwrap();
     }
     assert!(hung.len() >= 10, "{}", hung.len());
-    assert!(authority.audit_sinks()[0].failing_since.is_some());
+    assert!(authority.audit_sinks().states()[0].failing_since.is_some());
     let mut received = serve(listener, &[]);
     let (_, request) = received.recv().await.unwrap();
     assert_eq!(positions_of(&request), everything(&authority).await);
@@ -292,7 +303,12 @@ async fn headers_that_cannot_be_sent_are_told_and_their_content_is_not() {
     let directory = TempDir::new().unwrap();
     let headers = directory.path().join("headers");
     fs::write(&headers, "hunter2\n").unwrap();
-    let entries = authority.audit_after(0, 1000).await.unwrap().entries;
+    let entries = authority
+        .audit_sinks()
+        .records_after(0, 1000)
+        .await
+        .unwrap()
+        .entries;
     let config = config(&endpoint, Some(&headers), SinkFormat::Json);
     let mut sink = Sink::new(config, &TelemetryConfig::default());
     let said = sink.deliver(&entries).await.unwrap_err().to_string();
@@ -308,7 +324,12 @@ async fn a_receiver_that_is_away_is_told_by_what_the_system_says() {
     let authority = authority().await;
     let (listener, endpoint) = listener().await;
     drop(listener);
-    let entries = authority.audit_after(0, 1000).await.unwrap().entries;
+    let entries = authority
+        .audit_sinks()
+        .records_after(0, 1000)
+        .await
+        .unwrap()
+        .entries;
     let mut sink = Sink::new(
         config(&endpoint, None, SinkFormat::Json),
         &TelemetryConfig::default(),

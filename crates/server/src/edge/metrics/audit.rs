@@ -45,8 +45,8 @@ impl AuditMetrics {
     }
 
     pub(super) fn set(&self, authority: &Authority) {
-        let head = authority.audit_head().borrow().position;
-        for sink in authority.audit_sinks() {
+        let head = authority.audit_sinks().head().borrow().position;
+        for sink in authority.audit_sinks().states() {
             let label = SinkLabel { sink: sink.name };
             let lag = head.saturating_sub(sink.position);
             let lag = i64::try_from(lag).unwrap_or(i64::MAX);
