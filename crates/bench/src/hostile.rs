@@ -15,7 +15,7 @@ use serde_json::Value;
 use tessera_proto::v1::{IssueRequest, token_service_client::TokenServiceClient};
 use tokio::{
     process::Command,
-    time::{Instant, sleep},
+    time::{Instant, MissedTickBehavior, sleep},
 };
 use tonic::transport::Endpoint;
 
@@ -107,6 +107,8 @@ async fn one(way: Way, arguments: &Hostile) -> Result<Outcome, Failure> {
     let honest = text(&ready, &["realms", "production", "api_key"])?;
     let neighbour = text(&ready, &["realms", "sandbox", "api_key"])?;
 
+    // A caller that was never accepted is refused with the strangers of its address, which it shares here.
+    honest_calls(&url, &honest, PAUSE).await?;
     let (mut load, _) = start_load(way, &program, &url, &neighbour).await?;
     let (mut quiet, mut loaded) = (Latencies::default(), Latencies::default());
     let (mut failed, mut grown, mut took) = (0, 0, Duration::ZERO);
@@ -199,6 +201,8 @@ async fn honest_caller(
     let mut tokens = TokenServiceClient::new(channel.map_err(|error| Failure::at("connecting", error))?);
     let (mut latencies, mut failed) = (Latencies::default(), 0);
     let mut ticks = tokio::time::interval(HONEST_INTERVAL);
+    // An honest client does not call twice as often after it waited.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = Instant::now() + time;
     while Instant::now() < end {
         ticks.tick().await;
