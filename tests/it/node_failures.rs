@@ -143,11 +143,13 @@ impl World {
 }
 
 fn is_passing(status: &Status) -> bool {
-    // tonic reports a broken connection as `Unknown` or `Cancelled`.
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown | Code::Cancelled
-    )
+    // tonic reports a broken connection as `Unknown` or `Cancelled`, and one that the node ends as `Internal`.
+    let is_of_connection = status.code() == Code::Internal && std::error::Error::source(status).is_some();
+    is_of_connection
+        || matches!(
+            status.code(),
+            Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown | Code::Cancelled
+        )
 }
 
 /// The next pseudo-random number.
