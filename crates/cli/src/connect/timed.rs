@@ -41,8 +41,6 @@ impl Service<Request<Body>> for Timed {
         let (call, time) = (Service::call(&mut self.channel, request), self.time);
         Box::pin(async move {
             tokio::select! {
-                // Before the channel's own timeout, which says CANCELLED.
-                biased;
                 () = tokio::time::sleep(time) => Err(too_late(time).into()),
                 answered = call => answered.map_err(Into::into),
             }
