@@ -182,7 +182,7 @@ pub enum LaunchError {
     },
     /// The data directory is missing, although there was one.
     #[error(
-        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
+        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin again with `tessera store init`. After that, every session and API key is gone"
     )]
     DataMissing {
         /// The data directory.

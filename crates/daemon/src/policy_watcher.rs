@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// SIGHUP, received from here on; unhandled, it would end the process.
 pub(crate) fn hangup() -> Option<Signal> {
     signal(SignalKind::hangup())
-        .inspect_err(|error| tracing::error!(%error, "SIGHUP is not heard"))
+        .inspect_err(|error| tracing::error!(%error, "SIGHUP can't be received"))
         .ok()
 }
 

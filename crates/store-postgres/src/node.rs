@@ -248,7 +248,7 @@ impl Node {
         if went_back.is_none() {
             tracing::error!(
                 reason = "STORE_WENT_BACK",
-                "{detail}: a failover lost commits, or a copy was restored. This node answers nothing until it is started anew"
+                "{detail}: a failover lost commits, or a copy was restored. This node answers nothing until it is started again"
             );
         }
         went_back.get_or_insert_with(|| detail.clone());

@@ -23,7 +23,7 @@ pub enum OpenError {
     },
     /// The content of the directory is not what was last committed.
     #[error(
-        "the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start anew; started as it is, spent refresh tokens could be current again"
+        "the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start again; started as it is, spent refresh tokens could be current again"
     )]
     Damaged {
         /// The directory.

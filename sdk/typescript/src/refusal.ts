@@ -76,7 +76,7 @@ export function unlisted(): Refusal {
     error: 'forbidden',
     code: status.PERMISSION_DENIED,
     reason: 'CALL_NOT_ALLOWED',
-    message: 'nobody may call this',
+    message: 'no caller is permitted to do this',
   }
 }
 

@@ -465,7 +465,7 @@ fn shows(principal: &Principal, filter: &WatchFilter, event: &Event) -> bool {
 
 fn not_current() -> Unavailable {
     Unavailable::Store(StoreError::Unavailable {
-        detail: "nobody knows here what is current".to_owned(),
+        detail: "this node can't tell what is current".to_owned(),
     })
 }
 

@@ -72,7 +72,7 @@ impl Refusal {
             Self::Unlisted | Self::Unclear(_) => (
                 Code::PermissionDenied,
                 Reason::CallNotAllowed,
-                "nobody may call this",
+                "no caller is permitted to do this",
             ),
             Self::Stale { .. } => (
                 Code::Unavailable,

@@ -112,7 +112,7 @@ impl Unread {
         match self {
             Self::Query => "nothing is taken from the query string: send it in the body",
             Self::Charset => "the body must be UTF-8, and its type must not say otherwise",
-            Self::Broken => "the body is broken off",
+            Self::Broken => "the body ended before it was complete",
             Self::TooLarge => "the body is longer than 64 KiB",
             Self::TooSlow => "the body did not come in time",
             Self::TooMany => "too many requests are under way: try again",

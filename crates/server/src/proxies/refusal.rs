@@ -93,12 +93,12 @@ impl Refusal {
             Self::Unlisted { .. } => (
                 Code::PermissionDenied,
                 Reason::CallNotAllowed,
-                "nobody may call this",
+                "no caller is permitted to do this",
             ),
             Self::Unclear { .. } => (
                 Code::PermissionDenied,
                 Reason::CallNotAllowed,
-                "nobody may call this: the request can be read in more than one way, or names what no scope can have",
+                "no caller is permitted to do this: the request can be read in more than one way, or names what no scope can have",
             ),
             Self::Misconfigured { field, problem } => {
                 return ApiError::invalid_field(field, problem);

@@ -121,14 +121,14 @@ def no_good_token(why: str) -> Refusal:
 
 def unlisted() -> Refusal:
     """No requirement is set for this method."""
-    code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
+    code, message = grpc.StatusCode.PERMISSION_DENIED, "no caller is permitted to do this"
     why = "no requirement is listed for this method"
     return Refusal(why, logging.WARNING, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
 
 
 def unclear(why: str) -> Refusal:
     """No scope can be made from the path; the reason is for the log only."""
-    code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
+    code, message = grpc.StatusCode.PERMISSION_DENIED, "no caller is permitted to do this"
     return Refusal(why, logging.INFO, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
 
 
