@@ -172,7 +172,8 @@ impl Refusals {
     }
 
     /// Records the waiting refusals and the counted ones; with `all`, also those counted for less than a minute.
-    /// [`Authority::run_purging`] calls it every few seconds, and [`Authority::close`] calls it.
+    /// [`Authority::run_purging`](crate::Authority::run_purging) calls it every few seconds, and
+    /// [`Authority::close`](crate::Authority::close) calls it.
     ///
     /// # Errors
     /// Fails if the store can't be written.
