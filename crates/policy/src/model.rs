@@ -167,7 +167,7 @@ impl Definition<'_> {
 
 fn refuse_effect(value: &str) -> String {
     if normalize(value) == normalize(DENY_OVERRIDE) {
-        format!("the effect `{DENY_OVERRIDE}` allows whatever no rule is about")
+        format!("the effect `{DENY_OVERRIDE}` allows everything that no rule is about")
     } else {
         format!(
             "the effect is not one that casbin knows in this spelling; known are `{}`",

@@ -47,7 +47,7 @@ fn itself(status: &Value) -> Value {
 
 fn told(status: &Value, nodes: &[Value]) -> String {
     if status["node"].is_null() {
-        return "one node: its store is a directory, which it shares with nobody".to_owned();
+        return "one node: its store is a directory, which no other node shares".to_owned();
     }
     let rows: Vec<_> = nodes.iter().map(node_row).collect();
     columns(["NODE", "STATE", "SEEN", "EVENTS BEHIND", "VERIFIERS"], &rows)

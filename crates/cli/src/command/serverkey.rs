@@ -77,7 +77,7 @@ fn resealed_line(resealed: &Resealed) -> String {
     );
     match &resealed.key.sealed_by {
         Some(by) => format!("`{file}` is {before} sealed by {by}"),
-        None => format!("`{file}` is {before} not sealed: whoever can read it has the server key"),
+        None => format!("`{file}` is {before} not sealed: everyone who can read it has the server key"),
     }
 }
 

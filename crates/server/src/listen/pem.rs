@@ -78,8 +78,8 @@ impl PemFile {
     pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
         if self.has("ENCRYPTED") {
             return Err(self.error(format!(
-                "the private key is encrypted, and nobody is there to type its passphrase: decrypt it with \
-                 `openssl pkey -in {} -out decrypted.pem`, and let nobody else read that file",
+                "the private key is encrypted, and a server can't type its passphrase: decrypt it with \
+                 `openssl pkey -in {} -out decrypted.pem`, and keep that file readable for its owner only",
                 self.name
             )));
         }

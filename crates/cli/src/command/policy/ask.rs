@@ -193,7 +193,7 @@ fn known_scope(catalogue: &Catalogue, text: &str) -> Result<What, Failure> {
     }
     if text.starts_with("tessera/") {
         return Err(Failure::cannot_run(format!(
-            "the authority does not do `{}` for anybody; {}",
+            "the authority does `{}` for no client; {}",
             visible(text),
             Permission::nearest(text).map_or_else(
                 || format!("what it does: {}", permissions().join(", ")),
