@@ -30,13 +30,13 @@ pub use backup::{BackupEnd, BackupError, BackupRecord, BackupVisitor, CutoffKey}
 pub use error::StoreError;
 pub use log::Log;
 pub use memory::MemoryStore;
-pub use node::{Alone, NodeFence, NodeReport, OtherNode, SubscriberKey, SubscriberState};
+pub use node::{Alone, NodeFence, NodeReport, Nodes, OtherNode, SubscriberKey, SubscriberState};
 pub use page::{Page, PageRequest, SessionIndex};
 pub use record::{
     CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport,
     RequestKey, RequestRecord, Settings, StoreHealth,
 };
-pub use store::{Nodes, SessionVisitor, Store, StoreReader};
+pub use store::{SessionVisitor, Store, StoreReader};
 pub use times::{Outage, Times};
 pub use unit::{
     Changes, ClientChange, ClientState, Decision, Placed, Priority, Reads, SettingChange, Snapshot,

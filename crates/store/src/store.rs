@@ -1,6 +1,6 @@
 //! The interface that every backend implements.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use crate::{
     commit_span::CommitSpan,
     error::StoreError,
     log::Log,
-    node::{Alone, NodeReport, OtherNode},
+    node::{Alone, Nodes, OtherNode},
     page::{Page, PageRequest, SessionIndex},
     record::{EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
     unit::{Changes, Decision, Placed, Priority, Reads, Snapshot, StoredSession, UnitOfWork},
@@ -35,11 +35,6 @@ pub trait StoreReader: Send + Sync + 'static {
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
         let snapshot = self.read(Reads::default().api_key(id.clone())).await?;
         Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
-    }
-
-    /// What a backend offers that several processes write to. `None`: only this process writes to it.
-    fn nodes(&self) -> Option<&dyn Nodes> {
-        None
     }
 
     /// One page of the sessions in an index, in the order of their ids (oldest first).
@@ -91,6 +86,11 @@ pub trait StoreReader: Send + Sync + 'static {
 
     /// The part of the revocation log that is held in memory.
     fn log(&self) -> &Log;
+
+    /// What a backend offers that several processes write to. `None`: only this process writes to it.
+    fn nodes(&self) -> Option<&dyn Nodes> {
+        None
+    }
 }
 
 /// The durable storage of the authority's state.
@@ -118,44 +118,6 @@ pub trait Store: StoreReader {
 
     /// Writes what is pending and releases its resources. Later calls answer [`StoreError::Closed`].
     async fn close(&self) -> Result<(), StoreError>;
-}
-
-/// A store that several processes write to, from the view of one of them, a node. More may be committed than this node
-/// knows of, until it [catches up](Self::catch_up).
-#[async_trait]
-pub trait Nodes: Send + Sync + 'static {
-    /// The name of this node.
-    fn name(&self) -> &str;
-
-    /// Brings the [log](StoreReader::log) up to everything that any node had committed when this was called.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if the backend can't prove that it is current.
-    async fn catch_up(&self) -> Result<(), StoreError>;
-
-    /// The other nodes that write to the store, or did lately.
-    ///
-    /// # Errors
-    /// Fails if the backend can't be read.
-    async fn others(&self) -> Result<Vec<OtherNode>, StoreError>;
-
-    /// Waits until no other node holds this lock, and holds it until the answer is dropped. It delays no
-    /// [transaction](Store::transact).
-    ///
-    /// # Errors
-    /// Fails if the backend can't be reached.
-    async fn alone(&self) -> Result<Alone, StoreError>;
-
-    /// Reports the state of this node to the others, and up to which position of the log all its required subscribers
-    /// know the log, or refuse by themselves. Without a report, the previous one stays.
-    ///
-    /// # Errors
-    /// Fails if the backend can't be written.
-    async fn tell(
-        &self,
-        fences: BTreeMap<RealmName, Sequence>,
-        report: Option<NodeReport>,
-    ) -> Result<(), StoreError>;
 }
 
 /// Functions for callers, whether one process writes to the store or several.
