@@ -25,7 +25,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-pub(crate) use diagnosis::{explained, is_meaning};
+pub(crate) use diagnosis::{explained, meaning};
 pub(crate) use timed::Timed;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,

@@ -12,7 +12,7 @@ use tonic_types::{ErrorInfo, StatusExt};
 
 use crate::{
     arguments::Connection,
-    connect::{explained, is_meaning},
+    connect::{explained, meaning},
     draw::Refused,
     output::notice,
     terminal::{Paint, visible},
@@ -207,7 +207,7 @@ impl From<Status> for Failure {
             _ => status.message().to_owned(),
         };
         let hint = hint.or(match status.code() {
-            _ if !reason.is_empty() || is_no_grpc || is_meaning(&message) => None,
+            _ if !reason.is_empty() || is_no_grpc || status.source().and_then(meaning).is_some() => None,
             Code::Unimplemented => Some(OTHER_SERVER),
             _ => could_not_run.then_some(NOBODY),
         });

@@ -80,22 +80,26 @@ const MEANINGS: [(&str, &str); 13] = [
 
 /// What a transport says, and what that means.
 pub(crate) fn explained(error: &dyn Error) -> String {
+    meaning(error).map_or_else(|| last_cause(error).to_string(), str::to_owned)
+}
+
+/// What the error of a transport means, if that is known: then there is no more to say.
+pub(crate) fn meaning(error: &dyn Error) -> Option<&'static str> {
     let (mut texts, mut cause) = (error.to_string(), error);
     // The debug form names the kind, which the text of some errors leaves out.
     while let Some(next) = cause.source() {
         texts = format!("{texts} {next} {next:?}");
         cause = next;
     }
-    let meaning = MEANINGS.iter().find(|(mark, _)| texts.contains(mark));
-    match meaning {
-        Some((_, meaning)) => (*meaning).to_owned(),
-        None => cause.to_string(),
-    }
+    let known = MEANINGS.iter().find(|(mark, _)| texts.contains(mark));
+    known.map(|(_, meaning)| *meaning)
 }
 
-/// Whether this is a meaning, and so all that there is to say.
-pub(crate) fn is_meaning(explained: &str) -> bool {
-    MEANINGS.iter().any(|(_, meaning)| *meaning == explained)
+fn last_cause<'a>(mut error: &'a (dyn Error + 'a)) -> &'a (dyn Error + 'a) {
+    while let Some(next) = error.source() {
+        error = next;
+    }
+    error
 }
 
 impl Connection {
