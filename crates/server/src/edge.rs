@@ -40,7 +40,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use answer_body::AnswerBody;
 pub(crate) use authorization::authorization_in;
-pub(crate) use content_type::{has_content_type, is_of_type};
+pub(crate) use content_type::is_of_type;
 pub(crate) use exchange::Exchange;
 pub(crate) use gate::Handlers;
 pub use limits::{ClientLimits, Limits, RateLimits, SandboxLimits};

@@ -2,11 +2,6 @@
 
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
-/// Whether a request says of which type its body is.
-pub(crate) fn has_content_type(headers: &HeaderMap) -> bool {
-    headers.contains_key(CONTENT_TYPE)
-}
-
 /// Whether the body of a request is of this media type, whatever parameters follow it (RFC 9110 §8.3.1).
 pub(crate) fn is_of_type(headers: &HeaderMap, media_type: &str) -> bool {
     let given = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use super::request::HttpRequest;
 use crate::{
-    edge::{Edge, has_content_type, is_of_type, log_revocation},
+    edge::{Edge, is_of_type, log_revocation},
     error::ApiError,
     fields::Fields,
 };
@@ -275,7 +275,9 @@ async fn attend(
     http: &HttpRequest,
     handle: impl AsyncFnOnce(&HttpRequest, &Form, Principal) -> Result<Value, Failure>,
 ) -> Result<Value, Failure> {
-    if has_content_type(&http.headers) && !is_of_type(&http.headers, "application/x-www-form-urlencoded") {
+    if http.headers.contains_key(header::CONTENT_TYPE)
+        && !is_of_type(&http.headers, "application/x-www-form-urlencoded")
+    {
         return Err(Failure::invalid_request(
             "the body must be a form: application/x-www-form-urlencoded",
         ));
