@@ -108,6 +108,26 @@ impl Unread {
         }
     }
 
+    /// The reason of the contract.
+    pub(super) fn reason(self) -> ErrorReason {
+        match self {
+            Self::Query | Self::Charset | Self::Broken => ErrorReason::FieldInvalid,
+            Self::TooLarge => ErrorReason::RequestTooLarge,
+            Self::TooSlow => ErrorReason::RequestTooSlow,
+            Self::TooMany => ErrorReason::Overloaded,
+            Self::Stopping => ErrorReason::Draining,
+        }
+    }
+
+    /// The code of an RPC that is refused for the same.
+    pub(super) fn rpc_code(self) -> Code {
+        match self {
+            Self::Query | Self::Charset | Self::Broken | Self::TooLarge => Code::InvalidArgument,
+            Self::TooSlow => Code::DeadlineExceeded,
+            Self::TooMany | Self::Stopping => Code::Unavailable,
+        }
+    }
+
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Query => "nothing is taken from the query string: send it in the body",

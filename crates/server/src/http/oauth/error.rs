@@ -66,8 +66,8 @@ struct Protocol {
     code: StatusCode,
     error: &'static str,
     description: String,
-    /// The reason of the contract, if it has one for this.
-    reason: Option<&'static str>,
+    /// The reason of the contract.
+    reason: &'static str,
 }
 
 impl Failure {
@@ -111,13 +111,21 @@ impl Failure {
     }
 
     fn of_protocol(code: StatusCode, error: &'static str, description: &str) -> Self {
-        let failure = ApiError::invalid_field(error, description);
+        Self::refused(
+            code,
+            error,
+            description,
+            ApiError::invalid_field(error, description),
+        )
+    }
+
+    fn refused(code: StatusCode, error: &'static str, description: &str, failure: ApiError) -> Self {
         Self {
             protocol: Some(Box::new(Protocol {
                 code,
                 error,
                 description: description.to_owned(),
-                reason: Some(failure.reason_name()).filter(|_| code == StatusCode::BAD_REQUEST),
+                reason: failure.reason_name(),
             })),
             error: failure,
             scheme: Scheme::default(),
@@ -137,7 +145,8 @@ impl From<ApiError> for Failure {
 
 impl From<Unread> for Failure {
     fn from(unread: Unread) -> Self {
-        Self::of_protocol(unread.code(), "invalid_request", unread.text())
+        let failure = ApiError::new(unread.rpc_code(), unread.reason(), unread.text());
+        Self::refused(unread.code(), "invalid_request", unread.text(), failure)
     }
 }
 
@@ -147,7 +156,7 @@ impl IntoResponse for Failure {
         let (code, body) = match &self.protocol {
             Some(protocol) => (
                 protocol.code,
-                OAuthError::new(protocol.error, &protocol.description, protocol.reason),
+                OAuthError::new(protocol.error, &protocol.description, Some(protocol.reason)),
             ),
             None => {
                 let (code, name) = in_words_of_oauth(error);
