@@ -28,13 +28,21 @@ const PATHS: [(&str, u32); 9] = [
     ("/oauth2/token", 60_000),
 ];
 
+/// The paths with their unfinished messages.
+type Messages = Arc<[(&'static str, Bytes)]>;
+
 /// Keeps as many requests unfinished as the server allows.
 pub(super) async fn leave_unfinished(url: &str) -> Result<(), Failure> {
     let address = url.trim_start_matches("http://").to_owned();
     let begun = Arc::new(Semaphore::new(0));
     let mut connections = JoinSet::new();
+    // Made once: what making them costs this program would be missing to the server on the same processors.
+    let messages: Messages = PATHS
+        .iter()
+        .map(|(path, length)| (*path, unfinished_message(*length)))
+        .collect();
     for _ in 0..CONNECTIONS {
-        connections.spawn(connection(address.clone(), Arc::clone(&begun)));
+        connections.spawn(connection(address.clone(), Arc::clone(&messages), Arc::clone(&begun)));
     }
     let all = u32::try_from(REQUESTS).unwrap_or(u32::MAX);
     let _ = begun.acquire_many(all).await;
@@ -44,23 +52,27 @@ pub(super) async fn leave_unfinished(url: &str) -> Result<(), Failure> {
 }
 
 /// One connection with its share of the requests; it is made again when it ends.
-async fn connection(address: String, begun: Arc<Semaphore>) {
+async fn connection(address: String, messages: Messages, begun: Arc<Semaphore>) {
     loop {
         // It was refused or ended, as the server should do.
-        let _ = requests(&address, &begun).await;
+        let _ = requests(&address, &messages, &begun).await;
         // A request that could not be begun counts as tried.
         begun.add_permits(1);
         sleep(Duration::from_millis(1000 / BEGUN_ANEW_PER_SECOND)).await;
     }
 }
 
-async fn requests(address: &str, begun: &Semaphore) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn requests(
+    address: &str,
+    messages: &[(&'static str, Bytes)],
+    begun: &Semaphore,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = client::handshake(stream).await?;
     let mut running = tokio::spawn(connection);
     let mut unfinished = JoinSet::new();
     let share = REQUESTS / CONNECTIONS;
-    for (path, length) in PATHS.iter().cycle() {
+    for (path, message) in messages.iter().cycle() {
         if unfinished.len() >= share {
             tokio::select! {
                 _ = unfinished.join_next() => {}
@@ -71,7 +83,7 @@ async fn requests(address: &str, begun: &Semaphore) -> Result<(), Box<dyn std::e
         sender = sender.ready().await?;
         let (answer, body) = begin(&mut sender, path)?;
         begun.add_permits(1);
-        unfinished.spawn(keep_unfinished(answer, body, *length));
+        unfinished.spawn(keep_unfinished(answer, body, message.clone()));
     }
     Ok(())
 }
@@ -90,12 +102,17 @@ fn begin(
     Ok(sender.send_request(request.body(())?, false)?)
 }
 
-/// Sends all of a message except its last byte, as far as the server accepts it, and then nothing.
-async fn keep_unfinished(answer: ResponseFuture, mut body: h2::SendStream<Bytes>, length: u32) {
+/// Sends an unfinished message, as far as the server accepts it, and then nothing.
+async fn keep_unfinished(answer: ResponseFuture, mut body: h2::SendStream<Bytes>, message: Bytes) {
+    // What the windows do not allow stays here.
+    let _ = body.send_data(message, false);
+    let _ = answer.await;
+}
+
+/// All of a message except its last byte.
+fn unfinished_message(length: u32) -> Bytes {
     let mut message = vec![0];
     message.extend(length.to_be_bytes());
     message.resize(4 + length as usize, b'x');
-    // What the windows do not allow stays here.
-    let _ = body.send_data(message.into(), false);
-    let _ = answer.await;
+    message.into()
 }

@@ -102,6 +102,9 @@ where
             if let Err(error) = ready!(self.poll_reservation(cx)) {
                 return Poll::Ready(Some(Err(error.into())));
             }
+            if self.is_beyond_one_message() {
+                return Poll::Ready(Some(Err(ApiError::more_than_one_message().into())));
+            }
             match self.whole_message() {
                 Ok(None) => {}
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(self.hand_on(message)))),
@@ -120,7 +123,7 @@ where
             if self.shape() == Shape::Http {
                 return Poll::Ready(Some(Ok(bytes)));
             }
-            let is_one_message = self.arrived.is_empty() && message_bytes(&bytes) == Some(bytes.len());
+            let is_one_message = !self.has_begun_unary() && self.arrived.is_empty() && message_bytes(&bytes) == Some(bytes.len());
             if is_one_message && self.reserve(bytes.len()) {
                 // The common case: one frame with one message needs no copy.
                 let checked = self.check_length(bytes.len()).map_err(BodyError::from);
@@ -202,6 +205,16 @@ where
             .overdue
             .get_or_insert_with(|| Box::pin(sleep(self.message_time_max)));
         overdue.as_mut().poll(cx)
+    }
+
+    /// Whether the only message of the call was passed on.
+    fn has_begun_unary(&self) -> bool {
+        self.has_begun && self.shape() == Shape::Unary
+    }
+
+    /// Whether more arrived than the only message of the call. Its reader waits for the end, so nothing was done yet.
+    fn is_beyond_one_message(&self) -> bool {
+        self.has_begun_unary() && !self.arrived.is_empty()
     }
 
     /// Takes the first message from the received bytes, if it is complete.

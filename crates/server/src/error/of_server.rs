@@ -77,6 +77,15 @@ impl ApiError {
         .error(Code::InvalidArgument, ErrorReason::RequestTooLarge)
     }
 
+    /// A unary call has several messages. The code is the one that gRPC's table of statuses has for it.
+    pub(crate) fn more_than_one_message() -> Self {
+        Self::new(
+            Code::Unimplemented,
+            ErrorReason::RequestTooLarge,
+            "the request has more than one message; this RPC takes one",
+        )
+    }
+
     /// A message did not arrive in time.
     pub(crate) fn request_too_slow(time_max: Duration) -> Self {
         Self::new(

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client};
 use http::{Request, Response};
-use tessera_proto::v1::{IssueRequest, ListKeysRequest};
+use prost::Message;
+use tessera_proto::v1::{IssueRequest, ListKeysRequest, RevokeRequest, revoke_request::Target};
 use tessera_server::Limits;
 use tessera_testkit::{
     soon,
@@ -82,6 +83,7 @@ async fn grpc_status(answer: client::ResponseFuture) -> String {
 
 const UNAUTHENTICATED: &str = "16";
 const DEADLINE_EXCEEDED: &str = "4";
+const UNIMPLEMENTED: &str = "12";
 
 async fn world(server: Limits) -> World {
     World::with(Setup {
@@ -104,6 +106,41 @@ async fn a_stranger_is_refused_before_the_body_is_read() {
         // Not a byte of the body is sent.
         assert_eq!(grpc_status(begun.answer).await, UNAUTHENTICATED, "{path}");
     }
+}
+
+/// Two messages in these frames.
+fn two_messages(message: &[u8], is_one_frame: bool) -> Vec<Bytes> {
+    let mut one = vec![0];
+    one.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    one.extend(message);
+    if is_one_frame {
+        return vec![[one.clone(), one].concat().into()];
+    }
+    vec![one.clone().into(), one.into()]
+}
+
+#[tokio::test]
+async fn a_unary_call_with_two_messages_does_nothing() {
+    let world = world(Limits::default()).await;
+    let app = world.client("production", "app").await;
+    let refresh_token = app.issue_for("user:ann").await.tokens.unwrap().refresh_token;
+    let mut raw = Raw::connect(&world, 65_535).await;
+    let revoke = RevokeRequest {
+        target: Some(Target::Token(refresh_token.clone())),
+        ..RevokeRequest::default()
+    };
+    let position = world.authority.position();
+    for is_one_frame in [true, false] {
+        let mut begun = raw
+            .begin("/tessera.v1.TokenService/Revoke", Some(&app.api_key))
+            .await;
+        for frame in two_messages(&revoke.encode_to_vec(), is_one_frame) {
+            begun.body.send_data(frame, false).unwrap();
+        }
+        assert_eq!(grpc_status(begun.answer).await, UNIMPLEMENTED, "{is_one_frame}");
+    }
+    assert_eq!(world.authority.position(), position);
+    app.refresh(&refresh_token).await.unwrap();
 }
 
 #[tokio::test]
