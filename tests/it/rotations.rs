@@ -1,5 +1,5 @@
 //! Signing keys are replaced under load, and no verifier refuses a valid token: those of the three SDKs, one of which
-//! is frozen meanwhile, forward authentication, and a service that caches `/keys` for as long as allowed.
+//! is frozen meanwhile, four proxies, and a service that caches `/keys` for as long as allowed.
 
 use std::{
     env,
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     peers::Peers,
+    proxies::behind::{Behind, Start, caddy, envoy, nginx, traefik},
     sdk::{built_typescript, installed_python},
     serving::Place,
     support::{Client, PATIENCE, access, refresh, soon, viewer},
@@ -32,6 +33,14 @@ const BOUND: Duration = Duration::from_secs(4);
 const ROTATIONS: u32 = 4;
 /// In this rotation the service in Python is frozen.
 const FROZEN_AT: u32 = 1;
+
+/// The proxies that ask the authority, with their configurations of the documents.
+const PROXIES: [(&str, Start); 4] = [
+    ("envoy.yaml", envoy),
+    ("nginx.conf", nginx),
+    ("Caddyfile", caddy),
+    ("traefik-dynamic.yaml", traefik),
+];
 
 /// A service in another process, which checks tokens.
 struct Service {
@@ -89,7 +98,7 @@ impl Drop for Service {
 /// An authority's keys, and all verifiers of their tokens.
 struct World {
     client: Client,
-    forward_auth: String,
+    proxied: Vec<(&'static str, Behind)>,
     rust: Verifier,
     python: Service,
     others: Vec<Service>,
@@ -113,11 +122,11 @@ impl World {
             for service in python.into_iter().chain(&mut self.others) {
                 assert_eq!(service.verdict(token).await, "allow", "{}", service.name);
             }
-            let asked = tokio::process::Command::new("curl")
-                .args(["--silent", "--fail", "--output", "/dev/null", "--header"])
-                .args([&format!("authorization: Bearer {token}"), &self.forward_auth])
-                .status();
-            assert!(asked.await.unwrap().success(), "forward authentication");
+            let bearer = format!("Bearer {token}");
+            for (name, service) in &self.proxied {
+                let answer = service.ask("GET /videos", &[("authorization", &bearer)]);
+                assert!(answer.status == 200 && answer.reached, "{name}: {answer:?}");
+            }
         }
         self.older = new;
     }
@@ -203,7 +212,9 @@ async fn start(place: &Place, peers: &Peers, api_key: &str) -> (World, [tempfile
     let copy = Service::start("a copy of /keys", &mut script, place, api_key).await;
     let older = World::token(&client).await;
     let world = World {
-        forward_auth: format!("{}/forward-auth?audience=api&scope=any", place.address),
+        proxied: PROXIES
+            .map(|(config, start)| (config, Behind::start(peers, &place.address, config, start)))
+            .into(),
         rust,
         python: python_service,
         others: vec![typescript_service, copy],

@@ -42,7 +42,11 @@ pub(super) async fn leave_unfinished(url: &str) -> Result<(), Failure> {
         .map(|(path, length)| (*path, unfinished_message(*length)))
         .collect();
     for _ in 0..CONNECTIONS {
-        connections.spawn(connection(address.clone(), Arc::clone(&messages), Arc::clone(&begun)));
+        connections.spawn(connection(
+            address.clone(),
+            Arc::clone(&messages),
+            Arc::clone(&begun),
+        ));
     }
     let all = u32::try_from(REQUESTS).unwrap_or(u32::MAX);
     let _ = begun.acquire_many(all).await;

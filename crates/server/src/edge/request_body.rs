@@ -123,7 +123,9 @@ where
             if self.shape() == Shape::Http {
                 return Poll::Ready(Some(Ok(bytes)));
             }
-            let is_one_message = !self.has_begun_unary() && self.arrived.is_empty() && message_bytes(&bytes) == Some(bytes.len());
+            let is_one_message = !self.has_begun_unary()
+                && self.arrived.is_empty()
+                && message_bytes(&bytes) == Some(bytes.len());
             if is_one_message && self.reserve(bytes.len()) {
                 // The common case: one frame with one message needs no copy.
                 let checked = self.check_length(bytes.len()).map_err(BodyError::from);
