@@ -4,6 +4,7 @@
 use std::{
     env,
     error::Error,
+    fs,
     io::{self, IsTerminal},
 };
 
@@ -14,17 +15,22 @@ use tokio::net::TcpListener;
 /// What went wrong, for whoever started the service.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// The authority that `TESSERA_ADDR` and `TESSERA_API_KEY` name, as for `tessera` itself; here the addresses of several nodes
-/// may have commas between them.
+/// The authority that `TESSERA_ADDR` and `TESSERA_API_KEY` name, as for `tessera` itself. `TESSERA_CA` is the file of a
+/// certificate authority that this system does not trust.
 ///
 /// # Errors
-/// Fails where there is no API key, or it is none.
+/// Fails if there is no valid API key, or the file can't be read.
 pub fn authority() -> Result<Connection, Failure> {
     let address = setting("TESSERA_ADDR", "http://127.0.0.1:7600");
     let key =
         variable("TESSERA_API_KEY").ok_or("no API key: set TESSERA_API_KEY (`tessera dev` prints one)")?;
     let key = ApiKey::parse(&key).map_err(|error| format!("TESSERA_API_KEY: {error}"))?;
-    Ok(Connection::new(address, key))
+    let connection = Connection::new(address, key);
+    let Some(file) = variable("TESSERA_CA") else {
+        return Ok(connection);
+    };
+    let pem = fs::read(&file).map_err(|error| format!("TESSERA_CA: {file}: {error}"))?;
+    Ok(connection.certificate_authority(pem))
 }
 
 /// A variable of the environment, or its default.

@@ -15,6 +15,7 @@ mod architecture;
 mod backup_figures;
 mod backups;
 mod cases;
+mod certificates;
 mod clocks;
 mod command_line;
 mod contract;

@@ -13,6 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    certificates::Ca,
     peers::{Peers, run},
     support::{binary, copy_directory, root},
 };
@@ -158,24 +159,12 @@ fn the_typescript_sdk_alone_makes_a_package() {
 /// `root.pem`, and the certificates that it signed: `server` and `client`, each with its key.
 fn write_certificates(directory: &Path) {
     fs::create_dir(directory).unwrap();
-    let root_key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    // OpenSSL treats a certificate as self-signed if its subject and issuer have the same name.
-    let name = rcgen::DnType::CommonName;
-    parameters.distinguished_name.push(name, "root");
-    fs::write(
-        directory.join("root.pem"),
-        parameters.self_signed(&root_key).unwrap().pem(),
-    )
-    .unwrap();
-    let issuer = rcgen::Issuer::new(parameters, root_key);
+    let ca = Ca::new();
+    fs::write(directory.join("root.pem"), &ca.pem).unwrap();
     for name in ["server", "client"] {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = parameters.signed_by(&key, &issuer).unwrap();
-        fs::write(directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        let pair = ca.sign();
+        fs::write(directory.join(format!("{name}.pem")), pair.certificate).unwrap();
+        fs::write(directory.join(format!("{name}.key")), pair.key).unwrap();
     }
 }
 

@@ -12,8 +12,12 @@ use std::{
 use serde_json::Value;
 use tessera_proto::v1::{GetStatusRequest, PlanRequest, policy_service_client::PolicyServiceClient};
 
-use crate::support::{
-    Authority, Client, PATIENCE, access, copy_directory, json, refresh, root, soon, stderr, tessera, viewer,
+use crate::{
+    certificates::Ca,
+    support::{
+        Authority, Client, PATIENCE, access, copy_directory, json, refresh, root, soon, stderr, tessera,
+        viewer,
+    },
 };
 
 /// A directory with a configuration, the default policy, and free ports.
@@ -638,19 +642,11 @@ fn secrets_are_readable_by_their_owner_only() {
 #[tokio::test]
 async fn checklist_34_with_tls_plaintext_and_strangers_are_refused() {
     let place = Place::with("[server.tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.pem\"\n");
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca = parameters.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::new(parameters, authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
-    fs::write(place.path("server.crt"), certificate.pem()).unwrap();
-    fs::write(place.path("server.pem"), key.serialize_pem()).unwrap();
-    fs::write(place.path("ca.crt"), ca.pem()).unwrap();
+    let ca = Ca::new();
+    let pair = ca.sign();
+    fs::write(place.path("server.crt"), pair.certificate).unwrap();
+    fs::write(place.path("server.pem"), pair.key).unwrap();
+    fs::write(place.path("ca.crt"), &ca.pem).unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     fs::write(place.path("other.crt"), other.cert.pem()).unwrap();
 

@@ -19,7 +19,7 @@ use tessera_proto::v1::{
 use tonic::{
     Request, Status,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 use tonic_types::StatusExt;
 
@@ -352,6 +352,16 @@ pub struct Client {
 impl Client {
     pub async fn connect(address: &str, api_key: &str) -> Self {
         let channel = Endpoint::from_shared(address.to_owned()).unwrap().connect_lazy();
+        Self {
+            channel: InterceptedService::new(channel, Bearer(api_key.to_owned())),
+        }
+    }
+
+    /// A client of an authority with TLS, whose certificate a certificate authority signed.
+    pub fn over_tls(address: &str, api_key: &str, ca: &str) -> Self {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+        let endpoint = Endpoint::from_shared(address.to_owned()).unwrap();
+        let channel = endpoint.tls_config(tls).unwrap().connect_lazy();
         Self {
             channel: InterceptedService::new(channel, Bearer(api_key.to_owned())),
         }

@@ -1,5 +1,5 @@
-//! Years of an installation within minutes: its signing keys, its server key, its API keys and its policy change,
-//! backups are made and one is restored, a sink of the audit trail hangs, a verifier freezes. All the time its clients
+//! Years of an installation within minutes: its signing keys, its server key, its API keys, its certificates and its
+//! policy change, backups are made and one is restored, a sink of the audit trail hangs, a verifier freezes. All the time its clients
 //! call. No valid token is refused, no revoked one is accepted, and the audit trail has each change with its actor.
 
 use std::{
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     backups::Site,
+    certificates::{Ca, Pair},
     serving::free_port,
     support::{Authority, Client, Service, access, json, refresh, soon, tessera, viewer},
 };
@@ -31,6 +32,7 @@ const ROLLS: usize = 4;
 /// The state that all tasks share.
 struct Year {
     site: Site,
+    ca: Ca,
     address: String,
     admin: String,
     videos: String,
@@ -43,9 +45,10 @@ struct Year {
 }
 
 impl Year {
-    async fn client(&self) -> Client {
+    /// Its first call needs a handshake.
+    fn client(&self) -> Client {
         let key = self.key.read().unwrap().clone();
-        Client::connect(&self.address, &key).await
+        Client::over_tls(&self.address, &key, &self.ca.pem)
     }
 
     /// It listens before it knows the keys.
@@ -64,7 +67,9 @@ impl Year {
         command
             .current_dir(self.site.path(""))
             .env("TESSERA_ADDR", &self.address)
+            .env("TESSERA_CA", self.site.path("ca.pem"))
             .env("TESSERA_API_KEY", &self.site.api_key)
+            .env("TESSERA_BACKUP_KEY", "backup.key")
             .args(arguments);
         command
     }
@@ -89,7 +94,7 @@ impl Year {
     /// Begins, refreshes and ends sessions, and checks each token at both the verifier and the authority.
     async fn work(self: Arc<Self>) {
         while !self.is_over.load(Ordering::SeqCst) {
-            let client = self.client().await;
+            let client = self.client();
             let issued = client.issue(viewer("user:ann")).await.unwrap();
             let first = access(issued.tokens.as_ref());
             self.is_good(&client, &first).await;
@@ -132,6 +137,7 @@ impl Year {
     async fn round(&self, number: usize, authority: &Authority, videos: &Service) {
         self.rotate_signing_key().await;
         self.replace_server_key(number, authority).await;
+        self.replace_certificate().await;
         if number < ROLLS {
             self.roll_api_key();
         }
@@ -144,7 +150,7 @@ impl Year {
         .unwrap();
         self.json(&["policy", "reload"]);
         let backup = format!("backup-{number}");
-        self.site.create(&backup);
+        self.json(&["backup", "create", &backup]);
         self.freeze(videos).await;
     }
 
@@ -188,6 +194,18 @@ impl Year {
         .await;
     }
 
+    /// The handshakes of the load go on meanwhile, with the old certificate or the new one.
+    async fn replace_certificate(&self) {
+        let pair = write_pair(&self.site, &self.ca);
+        let port = self.address.rsplit(':').next().unwrap().parse().unwrap();
+        soon("the new certificate", async {
+            while self.ca.presented_at(port).await != pair.der {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+    }
+
     fn roll_api_key(&self) {
         let id = {
             let key = self.key.read().unwrap();
@@ -205,7 +223,7 @@ impl Year {
 
     /// A session ends while the verifier is frozen. After the thaw it must never accept its token.
     async fn freeze(&self, videos: &Service) {
-        let client = self.client().await;
+        let client = self.client();
         let issued = client.issue(viewer("user:bob")).await.unwrap();
         let token = access(issued.tokens.as_ref());
         self.freezes.fetch_add(1, Ordering::SeqCst);
@@ -276,6 +294,15 @@ impl Year {
     }
 }
 
+/// A new certificate with a new key, in the files of the configuration.
+fn write_pair(site: &Site, ca: &Ca) -> Pair {
+    let pair = ca.sign();
+    // Between the two, the files do not match: the pair in use stays.
+    fs::write(site.path("server.crt"), &pair.certificate).unwrap();
+    fs::write(site.path("server.pem"), &pair.key).unwrap();
+    pair
+}
+
 fn position_of(line: &str) -> u64 {
     let record: Value = serde_json::from_str(line).unwrap();
     record["position"].as_u64().unwrap()
@@ -312,7 +339,8 @@ fn hung_receiver() -> u16 {
     port
 }
 
-async fn run(rounds: impl Fn(usize, Instant) -> bool) {
+/// An installation with TLS and two sinks of the audit trail, one of which hangs; and the address of its admin port.
+fn installed() -> (Site, Ca, String) {
     let site = Site::for_much();
     let admin = format!("127.0.0.1:{}", free_port());
     let sinks = format!(
@@ -326,18 +354,32 @@ async fn run(rounds: impl Fn(usize, Instant) -> bool) {
     );
     site.edit("[log]\n", &sinks);
     site.edit("publish_for = \"10m\"", "publish_for = \"0s\"");
+    let tls = "[server.tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.pem\"\n[store]\n";
+    site.edit("[store]\n", tls);
+    let ca = Ca::new();
+    write_pair(&site, &ca);
+    fs::write(site.path("ca.pem"), &ca.pem).unwrap();
+    (site, ca, admin)
+}
+
+async fn run(rounds: impl Fn(usize, Instant) -> bool) {
+    let (site, ca, admin) = installed();
+    let ca_file = site.path("ca.pem");
     let authority = site.serve();
+    let address = authority.address.replace("http://127.0.0.1", "https://localhost");
     let reach = [
-        ("TESSERA_ADDR", authority.address.as_str()),
+        ("TESSERA_ADDR", address.as_str()),
         ("TESSERA_API_KEY", site.api_key.as_str()),
+        ("TESSERA_CA", ca_file.to_str().unwrap()),
     ];
     let videos = Service::start("videos", &reach);
     let year = Arc::new(Year {
-        address: authority.address.clone(),
+        address,
         admin,
         videos: videos.place.1.clone(),
         key: RwLock::new(site.api_key.clone()),
         site,
+        ca,
         is_over: AtomicBool::new(false),
         freezes: AtomicUsize::new(0),
         calls: AtomicUsize::new(0),
@@ -364,13 +406,13 @@ async fn run(rounds: impl Fn(usize, Instant) -> bool) {
         year.admin
     );
     year.check_trail(done);
-    let issued = year.client().await.issue(viewer("user:ann")).await.unwrap();
+    let issued = year.client().issue(viewer("user:ann")).await.unwrap();
     drop(videos);
     assert!(authority.stop().success());
     // The last backup, restored: tokens from after it, and from before, are not valid there.
     year.site.restore(&format!("backup-{}", done - 1), &["--yes"]);
     let restored = year.site.serve();
-    let client = year.client().await;
+    let client = year.client();
     assert!(!client.introspect(&access(issued.tokens.as_ref())).await.active);
     client
         .refresh(&refresh(issued.tokens.as_ref()))
