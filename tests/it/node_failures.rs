@@ -1,7 +1,8 @@
 //! Three nodes with the real binary over three PostgreSQL servers, and all failures: the primary is lost with its disk,
-//! frozen, cut off from its standbys; waits are cancelled and sessions ended; connections are cut after the server has
-//! committed and before the node is told; nodes are killed, frozen and stopped. The clocks of the nodes are 3 s apart.
-//! Meanwhile clients of every verb call all nodes, verifiers watch each node, and a ledger outside records what was
+//! frozen, cut off from its standbys, and replaced while one node still reads from it; waits are cancelled and sessions
+//! ended; connections are cut after the server has committed and before the node is told; nodes are killed, frozen and
+//! stopped. The clocks of the nodes are 3 s apart, and one node can't listen. Meanwhile clients of every verb call all
+//! nodes, also two with the same token at once, verifiers watch each node, and a ledger outside records what was
 //! acknowledged.
 //!
 //! The short form runs beside the other tests that need PostgreSQL; the long one:
@@ -11,6 +12,7 @@ use std::{
     env,
     fs::{self, File},
     io::{Write, stderr},
+    path::PathBuf,
     process::Stdio,
     sync::{
         Arc,
@@ -43,6 +45,8 @@ const CHAINS: u32 = 6;
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 /// How long a client waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(25);
+/// How long a primary is unreachable before a standby replaces it: longer than a node answers without a heartbeat.
+const FAILOVER_AFTER: Duration = Duration::from_secs(4);
 /// The longest time without an acknowledgement after a failure.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
@@ -116,13 +120,18 @@ struct World {
     nodes: Vec<Supervised>,
     clients: Vec<Client>,
     verifiers: Verifiers,
-    /// Between the nodes and each server.
+    /// Between the nodes and each server, in the order of [`Servers::NAMES`]; the last node has its own.
     proxies: Vec<Proxy>,
+    proxies_of_last: Vec<Proxy>,
     ledger: Ledger,
     is_over: AtomicBool,
 }
 
 impl World {
+    fn all_proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.proxies.iter().chain(&self.proxies_of_last)
+    }
+
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
@@ -217,6 +226,44 @@ async fn rotate(world: Arc<World>, number: u32) {
     }
 }
 
+/// Presents each refresh token to two nodes at once. One of them rotates the session, and the other repeats its answer.
+async fn present_twice(world: Arc<World>) {
+    let mut seed = 5;
+    let Some((_, tokens)) = begin(&world, &mut seed, "user:twice").await else {
+        return;
+    };
+    let (mut token, mut generation, mut is_repeated) = (tokens.refresh_token, 1, false);
+    while !world.is_over() {
+        let first = next(&mut seed) % NODES;
+        let (one, other) = (&world.clients[first], &world.clients[(first + 1) % NODES]);
+        let (one, other) = tokio::join!(
+            world.asked(one.refresh(&token)),
+            world.asked(other.refresh(&token))
+        );
+        let has_both = one.is_some() && other.is_some();
+        let mut answers = Vec::new();
+        for answer in [one, other].into_iter().flatten() {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(status) => world.ledger.fault(format!("one of two calls: {status}")),
+            }
+        }
+        let rotated = answers.iter().filter(|answer| !answer.replayed).count();
+        if rotated > 1 || (rotated == 0 && has_both && !is_repeated) {
+            let fault = format!("{rotated} of two calls rotated {generation}");
+            world.ledger.fault(fault);
+        }
+        if let Some(answer) = answers.iter().find(|answer| answer.generation != generation + 1) {
+            let fault = format!("of two calls after {generation}, one got {}", answer.generation);
+            world.ledger.fault(fault);
+        }
+        is_repeated = answers.is_empty();
+        if let Some(tokens) = answers.pop().and_then(|answer| answer.tokens) {
+            (token, generation) = (tokens.refresh_token, generation + 1);
+        }
+    }
+}
+
 /// Ends sessions. After the answer, another node must report the end, or not answer.
 async fn revoke(world: Arc<World>) {
     let mut seed = 77;
@@ -261,7 +308,7 @@ async fn introspect(client: &Client, token: &str) -> Result<bool, Status> {
 }
 
 /// How many kinds of failures there are.
-const KINDS: u32 = 9;
+const KINDS: u32 = 10;
 
 /// Causes the failure of a turn.
 async fn break_something(world: &World, servers: &mut Servers, names: &std::path::Path, turn: u32) {
@@ -283,27 +330,47 @@ async fn break_something(world: &World, servers: &mut Servers, names: &std::path
             servers.fail_over(names);
         }
         7 => cut_commits(world).await,
+        8 => leave_one_behind(world, servers, names).await,
         _ => node.signal("TERM"),
     }
+}
+
+/// The primary is cut off from its standbys, and from all nodes but the last one. A standby replaces it, while the last
+/// node can still read what the old primary has.
+async fn leave_one_behind(world: &World, servers: &mut Servers, names: &std::path::Path) {
+    let primary = Servers::NAMES
+        .iter()
+        .position(|name| *name == servers.primary_name());
+    let proxy = &world.proxies[primary.unwrap()];
+    servers.cut_off_primary().await;
+    proxy.shut(true);
+    sleep(FAILOVER_AFTER).await;
+    let old = servers.replace_primary(names);
+    proxy.shut(false);
+    let revoked = || world.ledger.revoked.lock().len();
+    let before = revoked();
+    let moved = async {
+        while revoked() < before + 5 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(STALL_MAX, moved).await.expect("the others have moved");
+    drop(old);
 }
 
 /// The server commits, and the node does not get the answer.
 async fn cut_commits(world: &World) {
     for _ in 0..10 {
-        let armed = world
-            .proxies
-            .iter()
-            .map(|proxy| proxy.cutter(Cut::AfterTheCommit));
-        armed.for_each(|arm| arm());
+        let armed = world.all_proxies();
+        armed.for_each(|proxy| proxy.cutter(Cut::AfterTheCommit)());
         let cut = async {
-            while !world.proxies.iter().any(Proxy::has_cut) {
+            while !world.all_proxies().any(Proxy::has_cut) {
                 sleep(Duration::from_millis(5)).await;
             }
         };
         timeout(STALL_MAX, cut).await.expect("something is committed");
     }
-    let disarmed = world.proxies.iter().map(|proxy| proxy.cutter(Cut::Never));
-    disarmed.for_each(|disarm| disarm());
+    world.all_proxies().for_each(|proxy| proxy.cutter(Cut::Never)());
 }
 
 /// Waits until clients get answers again, and starts nodes that have ended.
@@ -355,22 +422,23 @@ fn three_nodes(url: &str) -> (Vec<Node>, String) {
 }
 
 /// Proxies before the servers, and how nodes connect through them.
-fn proxied(servers: &mut Servers, names: &std::path::Path) -> (Vec<Proxy>, String) {
-    servers.url(names);
-    let proxies = Servers::NAMES.map(|name| Proxy::before(names.join(name).join(".s.PGSQL.5432")));
+fn proxied(names: &std::path::Path, proxy: fn(PathBuf) -> Proxy) -> (Vec<Proxy>, String) {
+    let proxies = Servers::NAMES.map(|name| proxy(names.join(name).join(".s.PGSQL.5432")));
     let hosts = proxies.each_ref().map(Proxy::host).join(",");
     let url = format!("host={hosts} user=postgres dbname=postgres");
     (proxies.into(), url)
 }
 
-async fn survive(turns: u32) {
-    let Some(library) = clocks::library() else {
-        return;
-    };
-    let names = tempfile::tempdir().unwrap();
-    let mut servers = Servers::start();
-    let (proxies, url) = proxied(&mut servers, names.path());
+/// The nodes, not started yet, and all that calls them.
+async fn world(servers: &mut Servers, names: &std::path::Path, library: &std::path::Path) -> World {
+    servers.url(names);
+    let (proxies, url) = proxied(names, Proxy::before);
+    let (proxies_of_last, url_of_last) = proxied(names, Proxy::without_listen);
     let (nodes, api_key) = three_nodes(&url);
+    let config = nodes.last().unwrap().directory.path().join("tessera.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains(&url), "{text}");
+    fs::write(&config, text.replace(&url, &url_of_last)).unwrap();
     let mut clients = Vec::new();
     for node in &nodes {
         clients.push(node.client(&api_key).await);
@@ -385,16 +453,29 @@ async fn survive(turns: u32) {
         ],
         process: Mutex::default(),
     });
-    let world = Arc::new(World {
+    World {
         nodes: supervised.collect(),
         clients,
         verifiers: Verifiers::start(&addresses, &api_key),
         proxies,
+        proxies_of_last,
         ledger: Ledger::default(),
         is_over: AtomicBool::default(),
-    });
+    }
+}
+
+async fn survive(turns: u32) {
+    let Some(library) = clocks::library() else {
+        return;
+    };
+    let names = tempfile::tempdir().unwrap();
+    let mut servers = Servers::start();
+    let world = Arc::new(world(&mut servers, names.path(), &library).await);
     let verifying = tokio::spawn(verifiers::ask(Arc::clone(&world)));
-    let mut callers = vec![tokio::spawn(revoke(Arc::clone(&world)))];
+    let mut callers = vec![
+        tokio::spawn(revoke(Arc::clone(&world))),
+        tokio::spawn(present_twice(Arc::clone(&world))),
+    ];
     callers.extend((0..CHAINS).map(|number| tokio::spawn(rotate(Arc::clone(&world), number))));
     recover(&world, 0).await;
     for turn in 0..turns {

@@ -15,6 +15,7 @@ use tokio::{
         UnixListener, UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
 };
 
 /// When the next connection is cut.
@@ -31,36 +32,72 @@ pub(crate) enum Cut {
 pub(crate) struct Proxy {
     directory: TempDir,
     cut: Arc<AtomicU8>,
+    is_shut: watch::Sender<bool>,
+}
+
+/// What a proxy does with a client's words.
+#[derive(Clone, Copy)]
+enum Words {
+    Pass,
+    /// After this word it passes nothing on, and closes nothing.
+    SilentAfter(&'static str),
+    /// `LISTEN` fails.
+    WithoutListen,
 }
 
 impl Proxy {
     /// Before the server that listens at `socket`.
     pub(crate) fn before(socket: PathBuf) -> Self {
-        Self::new(socket, None)
+        Self::new(socket, Words::Pass)
     }
 
     /// The same, which passes nothing on after a client sends `word`, and closes nothing.
     pub(crate) fn silent_after(socket: PathBuf, word: &'static str) -> Self {
-        Self::new(socket, Some(word))
+        Self::new(socket, Words::SilentAfter(word))
     }
 
-    fn new(socket: PathBuf, silent_after: Option<&'static str>) -> Self {
+    /// The same, whose clients can't listen, as behind a pooler.
+    pub(crate) fn without_listen(socket: PathBuf) -> Self {
+        Self::new(socket, Words::WithoutListen)
+    }
+
+    fn new(socket: PathBuf, words: Words) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join(".s.PGSQL.5432");
         let cut = Arc::new(AtomicU8::new(Cut::Never as u8));
         let of_tasks = Arc::clone(&cut);
+        let is_shut = watch::Sender::new(false);
+        let shut = is_shut.subscribe();
         let listener = UnixListener::bind(path).unwrap();
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
+                if *shut.borrow() {
+                    continue;
+                }
                 // Without a server the client's connection ends, too.
                 let Ok(server) = UnixStream::connect(&socket).await else {
                     continue;
                 };
-                tokio::spawn(pass(client, server, silent_after, Arc::clone(&of_tasks)));
+                let (cut, mut shut) = (Arc::clone(&of_tasks), shut.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = pass(client, server, words, cut) => {}
+                        _ = shut.wait_for(|is_shut| *is_shut) => {}
+                    }
+                });
             }
         });
-        Self { directory, cut }
+        Self {
+            directory,
+            cut,
+            is_shut,
+        }
+    }
+
+    /// Ends all connections and refuses new ones, or takes them again.
+    pub(crate) fn shut(&self, is_shut: bool) {
+        self.is_shut.send_replace(is_shut);
     }
 
     /// The clients' connection string.
@@ -85,12 +122,7 @@ impl Proxy {
     }
 }
 
-async fn pass(
-    client: UnixStream,
-    server: UnixStream,
-    silent_after: Option<&'static str>,
-    cut: Arc<AtomicU8>,
-) {
+async fn pass(client: UnixStream, server: UnixStream, words: Words, cut: Arc<AtomicU8>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     // A text in every event of the tests, and PostgreSQL's answer to a commit.
@@ -98,14 +130,14 @@ async fn pass(
         from_client,
         to_server,
         (Cut::BeforeTheEvent, b"asked for"),
-        silent_after,
+        words,
         Arc::clone(&cut),
     );
     let answers = copy(
         from_server,
         to_client,
         (Cut::AfterTheCommit, b"COMMIT\0"),
-        None,
+        Words::Pass,
         cut,
     );
     tokio::select! {
@@ -118,7 +150,7 @@ async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     (when, needle): (Cut, &[u8]),
-    silent_after: Option<&'static str>,
+    words: Words,
     cut: Arc<AtomicU8>,
 ) {
     let mut buffer = vec![0; 1 << 20];
@@ -126,12 +158,20 @@ async fn copy(
         let Ok(length @ 1..) = from.read(&mut buffer).await else {
             return;
         };
-        let bytes = &buffer[..length];
-        let has = |words: &[u8]| bytes.windows(words.len()).any(|window| window == words);
-        if silent_after.is_some_and(|word| has(word.as_bytes())) {
-            std::future::pending::<()>().await;
+        let bytes = &mut buffer[..length];
+        match words {
+            Words::SilentAfter(word) if position(bytes, word.as_bytes()).is_some() => {
+                std::future::pending::<()>().await;
+            }
+            Words::WithoutListen => {
+                if let Some(at) = position(bytes, LISTEN) {
+                    // No statement begins with it.
+                    bytes[at] = b'X';
+                }
+            }
+            Words::Pass | Words::SilentAfter(_) => {}
         }
-        let is_it = has(needle);
+        let is_it = position(bytes, needle).is_some();
         let (armed, never) = (when as u8, Cut::Never as u8);
         if is_it
             && cut
@@ -144,4 +184,11 @@ async fn copy(
             return;
         }
     }
+}
+
+const LISTEN: &[u8] = b"LISTEN ";
+
+/// Where these words are.
+fn position(bytes: &[u8], words: &[u8]) -> Option<usize> {
+    bytes.windows(words.len()).position(|window| window == words)
 }

@@ -54,11 +54,21 @@ impl Servers {
         format!("host={} user=postgres dbname=postgres", self.hosts)
     }
 
+    /// The name of the primary, one of [`Self::NAMES`].
+    pub(crate) fn primary_name(&self) -> &'static str {
+        self.primary
+    }
+
     /// The primary is lost with its disk. The standby with the most data replaces it, and a new standby is made.
     pub(crate) fn fail_over(&mut self, names: &std::path::Path) {
-        let lost = self.primary;
         self.primary().signal("KILL");
-        self.of.remove(lost);
+        drop(self.replace_primary(names));
+    }
+
+    /// The same, but the old primary, which is returned, still runs.
+    pub(crate) fn replace_primary(&mut self, names: &std::path::Path) -> Server {
+        let lost = self.primary;
+        let old = self.of.remove(lost).expect("the primary");
         let received = |server: &Server| -> u64 {
             // The received position goes back to the start of its segment for a moment when a standby follows a new
             // primary.
@@ -83,6 +93,18 @@ impl Servers {
         let again = self.primary().standby(lost);
         link(&again, &names.join(lost));
         self.of.insert(lost, again);
+        old
+    }
+
+    /// The primary has no standbys any more, so it can't commit.
+    pub(crate) async fn cut_off_primary(&self) {
+        for server in self.standbys() {
+            server.sql("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'");
+            server.sql("SELECT pg_reload_conf()");
+        }
+        while self.primary().sql("SELECT count(*) FROM pg_stat_replication") != "0" {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The disturbances of the servers between two failovers.
@@ -107,13 +129,7 @@ impl Servers {
             _ => {
                 // The primary is cut off from its standbys, and lost with commits that they do not have: `COMMIT`
                 // reported success.
-                for server in self.standbys() {
-                    server.sql("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'");
-                    server.sql("SELECT pg_reload_conf()");
-                }
-                while self.primary().sql("SELECT count(*) FROM pg_stat_replication") != "0" {
-                    sleep(Duration::from_millis(20)).await;
-                }
+                self.cut_off_primary().await;
                 sleep(Duration::from_millis(300)).await;
                 for _ in 0..5 {
                     self
