@@ -4,18 +4,14 @@
 //! A call that decides by that state waits until it includes everything that was committed before the call.
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-use tessera_core::{EventBody, PolicyRevision, Sequence};
+use tessera_core::{EventBody, PolicyRevision};
 use tessera_policy::Work;
 use tessera_store::{Reads, StoreError};
-use tokio::{sync::watch as signal, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     Authority,
@@ -33,19 +29,8 @@ const TICK: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The time between two full checks for changes without an event.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a call waits until everything committed before it is followed.
-const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
 /// How many events are read at once.
 const READ_STEP: usize = 256;
-
-/// How far this node has followed the log.
-pub(crate) struct Following {
-    through: signal::Sender<Sequence>,
-    /// Whether the last check failed: the store is unreachable, or the policy in force can't be used here.
-    is_stuck: AtomicBool,
-    /// The policy that can't be used here, if that was logged.
-    unusable: Mutex<Option<PolicyRevision>>,
-}
 
 /// The changes that some events require.
 #[derive(Default)]
@@ -53,17 +38,6 @@ struct Changed {
     keys: bool,
     policy: bool,
     clients: bool,
-}
-
-impl Following {
-    /// The state that was read includes everything up to `through`.
-    pub(crate) fn from(through: Sequence) -> Self {
-        Self {
-            through: signal::Sender::new(through),
-            is_stuck: AtomicBool::default(),
-            unusable: Mutex::default(),
-        }
-    }
 }
 
 impl Changed {
@@ -91,65 +65,32 @@ impl Authority {
     /// Whether this node can't follow the changes of others, and so answers no call.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        self.following.is_stuck.load(Ordering::Relaxed)
-    }
-
-    /// The position up to which this node has followed the log.
-    pub(crate) fn followed_position(&self) -> Sequence {
-        *self.following.through.borrow()
-    }
-
-    /// Updates the state that decisions use to everything that any node committed before this call.
-    pub(crate) async fn current(&self) -> Result<(), Unavailable> {
-        if self.is_one_of_several() {
-            self.store.catch_up().await?;
-        }
-        self.followed().await
-    }
-
-    /// Waits until this node has followed everything that it knows to be committed.
-    pub(crate) async fn followed(&self) -> Result<(), Unavailable> {
-        self.followed_through(self.committed()).await
-    }
-
-    /// Waits until keys, policy and clients are those of a position of the log, or of a later one.
-    pub(crate) async fn followed_through(&self, position: Sequence) -> Result<(), Unavailable> {
-        if !self.is_one_of_several() || *self.following.through.borrow() >= position {
-            return Ok(());
-        }
-        let mut through = self.following.through.subscribe();
-        let reached = through.wait_for(|through| *through >= position);
-        match timeout(FOLLOWED_WITHIN, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(Unavailable::Store(StoreError::Unavailable {
-                detail: "what another node did is not followed yet".to_owned(),
-            })),
-        }
+        self.shared.followed.is_stuck()
     }
 
     /// Follows in a separate task, until the authority is dropped. Does nothing if only this process uses the store.
     pub(crate) fn begin_following(self: &Arc<Self>) {
-        if self.is_one_of_several() {
+        if self.shared.is_one_of_several() {
             tokio::spawn(follow(Arc::downgrade(self)));
         }
     }
 
     /// Follows what was committed since the last time.
     async fn follow_on(&self, looks_at_all: bool) -> Result<(), Unavailable> {
-        let mut through = *self.following.through.borrow();
+        let mut through = self.shared.followed.position();
         let mut changed = Changed {
             clients: looks_at_all,
             ..Changed::default()
         };
         loop {
-            match self.store.events(through, READ_STEP).await {
+            match self.shared.store.events(through, READ_STEP).await {
                 Ok(batch) => {
                     let Some(last) = batch.events.last() else { break };
                     batch.events.iter().for_each(|event| changed.note(&event.body));
                     through = last.sequence;
                 }
                 Err(StoreError::EventsForgotten) => {
-                    through = self.store.log().floor();
+                    through = self.shared.store.log().floor();
                     changed = Changed {
                         keys: true,
                         policy: true,
@@ -163,7 +104,7 @@ impl Authority {
             self.reload_keys().await?;
         }
         if changed.policy || changed.clients {
-            let state = self.store.read(Reads::default().settings()).await?;
+            let state = self.shared.store.read(Reads::default().settings()).await?;
             let settings = state.settings.clone().unwrap_or_default();
             self.disabled.replace(settings.disabled_clients);
             self.sinks
@@ -173,16 +114,16 @@ impl Authority {
                 self.follow_policy(revision).await?;
             }
         }
-        self.following.through.send_replace(through);
+        self.shared.followed.reach(through);
         Ok(())
     }
 
     /// Decides by the policy that is in force, no matter which node applied it.
     pub(crate) async fn follow_policy(&self, revision: &PolicyRevision) -> Result<(), Unavailable> {
-        if self.policy.load().revision() == revision {
+        if self.shared.policy.load().revision() == revision {
             return Ok(());
         }
-        let files = self.store.policy_files(revision).await?;
+        let files = self.shared.store.policy_files(revision).await?;
         let loaded = match files {
             Some(files) => load(move || from_memory(&files, &Work::within(OWN_BUDGET))).await,
             // It was too large to be kept.
@@ -195,14 +136,13 @@ impl Authority {
         };
         match followed {
             Ok(policy) => {
-                self.policy.store(policy);
-                self.policy_swapped.send_replace(());
-                self.policy_history.followed(self.clock.now());
+                self.shared.swap_policy(policy);
+                self.policy_history.followed(self.shared.now());
                 tracing::info!(policy = %revision, "follows the policy that another node put in force");
                 Ok(())
             }
             Err(error) => {
-                let before = self.following.unusable.lock().replace(revision.clone());
+                let before = self.policy_unusable.lock().replace(revision.clone());
                 if before.as_ref() != Some(revision) {
                     tracing::error!(
                         policy = %revision,
@@ -225,11 +165,11 @@ async fn follow(authority: Weak<Authority>) {
         let looks_at_all = looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
         let followed = authority.follow_on(looks_at_all).await;
         let is_stuck = followed.is_err();
-        authority.following.is_stuck.store(is_stuck, Ordering::Relaxed);
+        authority.shared.followed.set_stuck(is_stuck);
         // Also if this node can't follow: others wait for its subscribers, and do its work.
         let told = async {
             authority.look_at_others().await?;
-            authority.tell_others(authority.followed_position()).await
+            authority.tell_others(authority.shared.followed.position()).await
         };
         match followed.and(told.await) {
             Ok(()) => {
@@ -246,8 +186,8 @@ async fn follow(authority: Weak<Authority>) {
                 continue;
             }
         }
-        let mut committed = authority.store.log().subscribe();
-        let position = *authority.following.through.borrow();
+        let mut committed = authority.shared.store.log().subscribe();
+        let position = authority.shared.followed.position();
         drop(authority);
         // Ready at once if something was committed in the meantime.
         drop(timeout(TICK, committed.wait_for(|committed| *committed > position)).await);

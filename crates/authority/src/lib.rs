@@ -20,7 +20,9 @@ mod operation;
 mod others;
 mod page;
 mod policy;
+mod principal;
 mod session;
+mod shared;
 mod signing_key;
 #[cfg(test)]
 mod testing;
@@ -37,11 +39,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tessera_core::{Clock, Cursor, CursorTag, FilterDigest, Realm, RealmName, Sequence, Timestamp};
+use parking_lot::Mutex;
+use tessera_core::{Cursor, PolicyRevision, Realm, RealmName, Timestamp};
 use tessera_policy::Policy;
-use tessera_store::{CommitObserver, Priority, Store, StoreError};
-use tessera_token::ServerKeys;
-use tokio::sync::watch as signal;
+use tessera_store::{CommitObserver, Priority};
 
 pub use access::{
     check::{AccessCheck, RequiredAccess},
@@ -60,7 +61,6 @@ pub use audit::{
 };
 pub use credential::{
     api_key::{ApiKeyTerms, CreateApiKey, NewApiKey, ROLLS_MAX, RollApiKey, RolledApiKey},
-    authenticate::Principal,
     ending::EndingApiKeys,
     error::{ApiKeyError, AuthenticateError},
     list::{Descendants, ListApiKeys},
@@ -96,6 +96,7 @@ pub use policy::{
     plan::Plan,
     plan_id::PlanId,
 };
+pub use principal::Principal;
 pub use session::{
     error::{RevokeError, SessionError},
     list::{ListedSession, SessionsBy},
@@ -116,12 +117,12 @@ use crate::{
     access::verified::VerifiedTokens,
     audit::reading::AuditReads,
     credential::{disabled::DisabledClients, used::UsedApiKeys},
-    following::Following,
     issuance::refresh::outcome::RefreshCounts,
-    log::{position::LastPosition, subscribers::Subscribers},
-    operation::{backup::Backups, rollback::RollbackDetection},
+    log::subscribers::Subscribers,
+    operation::backup::Backups,
     others::Others,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
+    shared::Shared,
     signing_key::{
         key_set::{KeyChanges, KeySet},
         rotate::Published,
@@ -135,64 +136,56 @@ const COMMIT_MAX: Duration = Duration::from_secs(5);
 ///
 /// Shared behind an `Arc`; every method takes `&self`.
 pub struct Authority {
-    store: Arc<dyn Store>,
-    policy: ArcSwap<Policy>,
-    /// Signals that another policy is in force here.
-    policy_swapped: signal::Sender<()>,
-    policy_directory: Option<PathBuf>,
-    policy_history: PolicyHistory,
-    reconciling: Reconciling,
+    pub(crate) shared: Arc<Shared>,
+    /// The policy in force that can't be used here, if that was logged.
+    pub(crate) policy_unusable: Mutex<Option<PolicyRevision>>,
+    pub(crate) policy_directory: Option<PathBuf>,
+    pub(crate) policy_history: PolicyHistory,
+    pub(crate) reconciling: Reconciling,
     /// Held from reading a policy until live sessions are reconciled with it: changes are made one after the other.
-    policy_changes: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) policy_changes: Arc<tokio::sync::Mutex<()>>,
     /// The slots for long work with policies.
-    heavy: Arc<Heavy>,
-    audit_reads: AuditReads,
-    realms: BTreeMap<RealmName, Arc<Realm>>,
-    server_keys: ArcSwap<ServerKeys>,
-    server_keys_refused: AtomicBool,
-    refusals: Refusals,
-    refreshes: RefreshCounts,
-    sinks: AuditSinks,
-    disabled: DisabledClients,
-    used_api_keys: UsedApiKeys,
-    ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
-    keys: ArcSwap<KeySet>,
-    token_bytes_max: usize,
-    verified: VerifiedTokens,
-    watch_stall_max: Duration,
-    staleness_bound_max: StalenessBound,
-    subscribers: Subscribers,
-    last_position: LastPosition,
-    key_rotation: KeyRotation,
-    published: Published,
-    key_changes: KeyChanges,
-    clock: Arc<dyn Clock>,
-    draining: signal::Sender<bool>,
-    rollback: RollbackDetection,
-    backups: Backups,
-    following: Following,
-    others: Others,
+    pub(crate) heavy: Arc<Heavy>,
+    pub(crate) audit_reads: AuditReads,
+    pub(crate) server_keys_refused: AtomicBool,
+    pub(crate) refusals: Refusals,
+    pub(crate) refreshes: RefreshCounts,
+    pub(crate) sinks: AuditSinks,
+    pub(crate) disabled: DisabledClients,
+    pub(crate) used_api_keys: UsedApiKeys,
+    pub(crate) ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
+    pub(crate) keys: ArcSwap<KeySet>,
+    pub(crate) token_bytes_max: usize,
+    pub(crate) verified: VerifiedTokens,
+    pub(crate) watch_stall_max: Duration,
+    pub(crate) staleness_bound_max: StalenessBound,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) key_rotation: KeyRotation,
+    pub(crate) published: Published,
+    pub(crate) key_changes: KeyChanges,
+    pub(crate) backups: Backups,
+    pub(crate) others: Others,
     /// How often dead data was removed.
-    purges: AtomicU64,
+    pub(crate) purges: AtomicU64,
 }
 
 impl Authority {
     /// The policy in force. A request takes it once and keeps it until the request ends.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
+        self.shared.policy()
     }
 
     /// The realms, by name.
     #[must_use]
     pub fn realms(&self) -> &BTreeMap<RealmName, Arc<Realm>> {
-        &self.realms
+        &self.shared.realms
     }
 
     /// The time, by the authority's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.shared.now()
     }
 
     /// How many pieces of work for Plan, Check and Explain run, including those whose callers have left.
@@ -217,41 +210,41 @@ impl Authority {
     /// than what it gave, the changes of other nodes are followed, and the authority is not stopping.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.store.health().takes_writes
-            && !*self.draining.borrow()
+        self.shared.store.health().takes_writes
+            && !self.shared.is_draining()
             && self.commit_waiting() < COMMIT_MAX
-            && !self.rollback.is_proven()
-            && !self.is_stuck()
+            && !self.shared.rollback.is_proven()
+            && !self.shared.followed.is_stuck()
     }
 
     /// Whether the store takes writes. A store that failed takes none until it is opened again. One that waits for the
     /// disk does, and one whose database is unreachable may again.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        self.store.health().takes_writes
+        self.shared.store.health().takes_writes
     }
 
     /// Whether the store takes no writes until it is opened again: nothing can be served any longer.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.store.health().is_over()
+        self.shared.store.health().is_over()
     }
 
     /// How long the oldest running commit has taken: milliseconds on a healthy disk.
     #[must_use]
     pub fn commit_waiting(&self) -> Duration {
-        self.store.health().committing_for.unwrap_or_default()
+        self.shared.store.health().committing_for.unwrap_or_default()
     }
 
     /// How many units of work wait for the store's writer.
     #[must_use]
     pub fn waiting_units(&self) -> usize {
-        self.store.health().waiting
+        self.shared.store.health().waiting
     }
 
     /// Tells `observer` of each group of units once it is durable.
     pub fn observe_commits(&self, observer: CommitObserver) {
-        self.store.log().observe_commits(observer);
+        self.shared.store.log().observe_commits(observer);
     }
 
     /// How many sessions of a realm are stored, including those that ended and are not removed yet.
@@ -259,18 +252,18 @@ impl Authority {
     /// # Errors
     /// Fails if the store can't be read.
     pub async fn session_count(&self, realm: &RealmName) -> Result<u64, Unavailable> {
-        Ok(self.store.session_count(realm).await?)
+        Ok(self.shared.store.session_count(realm).await?)
     }
 
     /// Ends every watch with its cursor. New watches are refused from now on.
     pub fn drain(&self) {
-        self.draining.send_replace(true);
+        self.shared.draining.send_replace(true);
     }
 
     /// Whether it is stopping: new watches are refused.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.shared.is_draining()
     }
 
     /// Writes pending data and closes the store.
@@ -283,82 +276,25 @@ impl Authority {
         drop(self.write_used_api_keys(Priority::Foreground).await);
         drop(self.note_alive().await);
         self.tell_others_of_the_end().await;
-        Ok(self.store.close().await?)
+        Ok(self.shared.store.close().await?)
     }
 
     /// Whether something was presented that only a later state of the data directory can have given. This means that
     /// the directory was restored without `tessera restore`.
     #[must_use]
     pub fn was_rolled_back(&self) -> bool {
-        self.rollback.is_proven()
+        self.shared.rollback.is_proven()
     }
 
     /// The position up to which the log is committed now.
     #[must_use]
     pub fn position(&self) -> Cursor {
-        let cursor = self.untagged(self.committed(), FilterDigest::NONE);
-        self.last_position.authenticated(&self.server_keys.load(), cursor)
+        self.shared.position()
     }
 
     /// The number of the last durable group of writes; `None` if the store keeps nothing.
     #[must_use]
     pub fn group(&self) -> Option<u64> {
-        self.store.health().group
-    }
-
-    fn committed(&self) -> Sequence {
-        self.store.log().committed()
-    }
-
-    fn cursor_at(&self, sequence: Sequence) -> Cursor {
-        self.cursor_of(sequence, FilterDigest::NONE)
-    }
-
-    fn cursor_of(&self, sequence: Sequence, filter: FilterDigest) -> Cursor {
-        let cursor = self.untagged(sequence, filter);
-        self.server_keys.load().authenticate_cursor(cursor)
-    }
-
-    fn untagged(&self, sequence: Sequence, filter: FilterDigest) -> Cursor {
-        Cursor {
-            log: self.store.log().id(),
-            sequence,
-            filter,
-            tag: CursorTag::default(),
-        }
-    }
-
-    /// A cursor that this authority gave, of its current log; `None` for anything else.
-    fn given_cursor(&self, text: &str) -> Option<Cursor> {
-        let cursor = Cursor::parse(text).ok()?;
-        let is_given = cursor.log == self.store.log().id() && self.server_keys.load().gave_cursor(&cursor);
-        is_given.then_some(cursor)
-    }
-
-    /// Refuses to issue if the data directory is known to be older than what it gave: revocations would not cover what
-    /// is issued now.
-    fn check_is_last(&self) -> Result<(), Unavailable> {
-        if self.rollback.is_proven() {
-            return Err(Unavailable::Store(StoreError::Damaged {
-                detail: "the data directory is older than what it gave: run `tessera restore`".to_owned(),
-            }));
-        }
-        Ok(())
-    }
-
-    /// Refuses `principal` unless policy permits.
-    fn require(
-        &self,
-        principal: &Principal,
-        permission: &tessera_policy::Permission,
-    ) -> Result<(), CallNotAllowed> {
-        if self
-            .policy
-            .load()
-            .permits(principal.realm_name(), principal.client(), permission)
-        {
-            return Ok(());
-        }
-        Err(principal.not_allowed(permission.scope()))
+        self.shared.store.health().group
     }
 }

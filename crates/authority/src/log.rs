@@ -5,7 +5,6 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod filter;
 pub(crate) mod message;
-pub(crate) mod position;
 pub(crate) mod propagated;
 pub(crate) mod subscribers;
 pub(crate) mod watch;

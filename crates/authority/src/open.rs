@@ -18,7 +18,6 @@ use tessera_core::{
 use tessera_policy::Policy;
 use tessera_store::{Changes, PageRequest, Reads, SettingChange, Settings, Store, StoreError};
 use tessera_token::ServerKeys;
-use tokio::sync::watch as signal;
 
 use crate::{
     Authority,
@@ -26,15 +25,12 @@ use crate::{
     audit::{reading::AuditReads, refusal::Refusals, sink::AuditSinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     error::{SetupError, Unavailable},
-    following::Following,
     issuance::refresh::outcome::RefreshCounts,
-    log::{
-        position::LastPosition,
-        subscribers::{StalenessBound, Subscribers},
-    },
-    operation::{backup::Backups, rollback::RollbackDetection, timekeeping::setting},
+    log::subscribers::{StalenessBound, Subscribers},
+    operation::{backup::Backups, timekeeping::setting},
     others::Others,
     policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
+    shared::Shared,
     signing_key::{
         key_set::{KeyChanges, KeySet},
         lifecycle::{has_active_key, make_key},
@@ -130,27 +126,25 @@ impl Authority {
         let realms = by_name(realms, &policy)?;
         // What other nodes commit from here on is followed.
         store.catch_up().await?;
-        let following = Following::from(store.log().committed());
+        let through = store.log().committed();
         let settings = settings_at_start(store.as_ref()).await?;
         let keys = keys_at_start(&store, &realms, &server_keys, clock.as_ref()).await?;
+        let shared = Shared::new(store, clock, realms, policy, server_keys, through);
+        let (store, clock) = (&shared.store, &shared.clock);
         let authority = Arc::new(Self {
-            refusals: Refusals::new(Arc::clone(&store), Arc::clone(&clock)),
-            refreshes: RefreshCounts::of(realms.keys()),
-            sinks: AuditSinks::new(Arc::clone(&store), Arc::clone(&clock), settings.audit_sinks),
+            refusals: Refusals::new(Arc::clone(store), Arc::clone(clock)),
+            refreshes: RefreshCounts::of(shared.realms.keys()),
+            sinks: AuditSinks::new(Arc::clone(store), Arc::clone(clock), settings.audit_sinks),
             disabled: DisabledClients::new(settings.disabled_clients),
             used_api_keys: UsedApiKeys::default(),
             ending_api_keys: ArcSwap::default(),
-            store,
-            policy: ArcSwap::from_pointee(policy),
-            policy_swapped: signal::Sender::new(()),
             policy_directory,
-            policy_history: PolicyHistory::new(clock.now()),
+            policy_history: PolicyHistory::new(shared.now()),
+            policy_unusable: parking_lot::Mutex::default(),
             reconciling: Reconciling::default(),
             policy_changes: Arc::default(),
             heavy: Heavy::new(),
             audit_reads: AuditReads::new(),
-            realms,
-            server_keys: ArcSwap::new(server_keys),
             server_keys_refused: AtomicBool::default(),
             keys: ArcSwap::from_pointee(keys),
             // No verifier or proxy would read longer ones.
@@ -159,17 +153,13 @@ impl Authority {
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),
             subscribers: Subscribers::new(settings.staleness_bounds),
-            last_position: LastPosition::default(),
             key_rotation,
             published: Published::default(),
             key_changes: KeyChanges::default(),
-            clock,
-            draining: signal::Sender::new(false),
-            rollback: RollbackDetection::default(),
             backups: Backups::new(settings.last_backup),
-            following,
             others: Others::new(),
             purges: AtomicU64::default(),
+            shared,
         });
         authority.start_policy().await?;
         authority.note_start().await?;
@@ -184,14 +174,14 @@ impl Authority {
             let in_force = self.in_force().await?;
             let is_done = self.has_followed_policy(in_force.as_ref()).await?
                 || self
-                    .put_in_force(self.policy(), &Actor::Operator, in_force.as_ref())
+                    .put_in_force(self.shared.policy(), &Actor::Operator, in_force.as_ref())
                     .await?;
             // Otherwise another node was first.
             if is_done {
                 break;
             }
         }
-        if self.policy_reconciled().await?.as_ref() != Some(self.policy().revision()) {
+        if self.policy_reconciled().await?.as_ref() != Some(self.shared.policy().revision()) {
             let impact = self.reconcile(&Actor::Operator).await?.total();
             if impact.narrowed + impact.ended > 0 {
                 tracing::info!(
@@ -207,21 +197,21 @@ impl Authority {
 
     /// The policy in force, as the store has it.
     async fn in_force(&self) -> Result<Option<PolicyRevision>, StoreError> {
-        let state = self.store.read(Reads::default()).await?;
+        let state = self.shared.store.read(Reads::default()).await?;
         Ok(state.policy_in_force().cloned())
     }
 
     /// Whether a policy is in force by which other nodes decide too, and which this node follows: its directory
     /// proposes only what was not in force before.
     async fn has_followed_policy(&self, in_force: Option<&PolicyRevision>) -> Result<bool, StoreError> {
-        let Some(in_force) = in_force.filter(|_| self.is_one_of_several()) else {
+        let Some(in_force) = in_force.filter(|_| self.shared.is_one_of_several()) else {
             return Ok(false);
         };
-        let own = self.policy().revision().clone();
+        let own = self.shared.policy().revision().clone();
         if own == *in_force {
             return Ok(true);
         }
-        if self.store.policy_files(&own).await?.is_none() {
+        if self.shared.store.policy_files(&own).await?.is_none() {
             return Ok(false);
         }
         tracing::warn!(
@@ -243,10 +233,11 @@ impl Authority {
         let mut after: Option<ApiKeyId> = None;
         loop {
             let page = self
+                .shared
                 .store
                 .api_keys(realm, PageRequest { after, limit: 100 })
                 .await?;
-            if page.items.iter().any(|key| key.works(self.clock.now())) {
+            if page.items.iter().any(|key| key.works(self.shared.clock.now())) {
                 return Ok(true);
             }
             after = page.next;

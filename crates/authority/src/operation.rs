@@ -3,5 +3,4 @@
 pub(crate) mod backup;
 pub(crate) mod purge;
 pub(crate) mod restore;
-pub(crate) mod rollback;
 pub(crate) mod timekeeping;

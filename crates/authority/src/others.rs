@@ -65,22 +65,17 @@ impl Others {
 }
 
 impl Authority {
-    /// Whether other nodes write to the store, too.
-    pub(crate) fn is_one_of_several(&self) -> bool {
-        self.store.is_shared()
-    }
-
     /// The name of this node; `None` if it is the only one that there can be.
     #[must_use]
     pub fn node_name(&self) -> Option<&str> {
-        self.store.nodes().map(Nodes::name)
+        self.shared.store.nodes().map(Nodes::name)
     }
 
     /// The other nodes of this authority as they were a moment ago, including those that were present within a day;
     /// `None` if they can't be read now.
     #[must_use]
     pub fn other_nodes_lately(&self) -> Option<Arc<Vec<OtherNode>>> {
-        if self.is_one_of_several() {
+        if self.shared.is_one_of_several() {
             self.others.within(OtherNode::FRESH_FOR)
         } else {
             Some(Arc::default())
@@ -95,7 +90,7 @@ impl Authority {
     /// The same as they were at some time since `since`. A subscriber that was evicted at one of them is evicted here,
     /// too.
     async fn other_nodes_since(&self, since: Instant) -> Result<Arc<Vec<OtherNode>>, Unavailable> {
-        if !self.is_one_of_several() {
+        if !self.shared.is_one_of_several() {
             return Ok(Arc::default());
         }
         let _asking = self.others.asking.lock().await;
@@ -103,7 +98,7 @@ impl Authority {
             return Ok(nodes);
         }
         let at = Instant::now();
-        let nodes = Arc::new(self.store.other_nodes().await?);
+        let nodes = Arc::new(self.shared.store.other_nodes().await?);
         let evicted = nodes.iter().flat_map(|node| &node.report.evicted);
         evicted.for_each(|(key, left)| self.subscribers.keep_away(key, *left));
         *self.others.seen.lock() = Some(Seen {
@@ -150,9 +145,9 @@ impl Authority {
 
     /// Sends this node's report to the other nodes at once.
     pub(crate) async fn tell_others_at_once(&self) -> Result<(), Unavailable> {
-        if self.is_one_of_several() {
+        if self.shared.is_one_of_several() {
             self.others.told.lock().await.at = None;
-            self.tell_others(self.followed_position()).await?;
+            self.tell_others(self.shared.followed.position()).await?;
         }
         Ok(())
     }
@@ -178,7 +173,7 @@ impl Authority {
         if told.fences == fences && report.is_none() {
             return Ok(());
         }
-        if let Some(nodes) = self.store.nodes() {
+        if let Some(nodes) = self.shared.store.nodes() {
             nodes.tell(fences.clone(), report.clone()).await?;
         }
         told.fences = fences;
@@ -201,7 +196,7 @@ impl Authority {
                 self.sinks.names()
             },
             is_changing_policy: self.is_changing_policy(),
-            is_stuck: self.is_stuck(),
+            is_stuck: self.shared.followed.is_stuck(),
             has_ended,
         }
     }

@@ -50,13 +50,13 @@ impl Authority {
         wanted: &RequiredAccess<'_>,
     ) -> Result<AccessCheck, AccessError> {
         // What another authority commits to the same store from now on is not known here.
-        if *self.draining.borrow() {
+        if *self.shared.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
-        if !self.store.health().takes_writes {
+        if !self.shared.store.health().takes_writes {
             return Err(Unavailable::Store(tessera_store::StoreError::Closed).into());
         }
-        self.current().await?;
+        self.shared.current().await?;
         let expected = Expectation {
             audience: Some(wanted.audience),
             realm: Some(&wanted.realm.name),
@@ -92,7 +92,7 @@ impl Authority {
     ) -> Result<Arc<Verified>, TokenRejection> {
         let keys = self.keys.load();
         let verified = self.verified.verify(token, keys.keyring())?;
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let checked = match verified.check(expected, now) {
             // Issued before a restart, by a clock that was set back a little afterwards.
             Err(VerifyError::NotYetValid) => verified.check(expected, now.plus_millis(FOLLOWED_MILLIS)),
@@ -104,11 +104,11 @@ impl Authority {
             }
             return Err(failed.into());
         }
-        if verified.claims().rev > self.committed() {
-            self.rollback.note("an access token");
+        if verified.claims().rev > self.shared.committed() {
+            self.shared.rollback.note("an access token");
             return Err(TokenRejection::Ahead);
         }
-        let revocations = self.store.log().revocations();
+        let revocations = self.shared.store.log().revocations();
         let is_revoked = revocations
             .read()
             .revokes_token(verified.claims(), verified.key_id());

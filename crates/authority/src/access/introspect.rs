@@ -10,8 +10,8 @@ use tessera_policy::Permission;
 use tessera_token::{Expectation, RefreshToken, refresh};
 
 use crate::{
-    Authority, access::error::IntrospectError, credential::authenticate::Principal, error::Unavailable,
-    issuance::scopes::Bearer,
+    Authority, access::error::IntrospectError, error::Unavailable, issuance::scopes::Bearer,
+    principal::Principal,
 };
 
 /// How long a caller waits for a position of the log at most.
@@ -75,9 +75,9 @@ impl Authority {
         principal: &Principal,
         token: &str,
     ) -> Result<Option<Introspection>, Unavailable> {
-        self.current().await?;
+        self.shared.current().await?;
         // Read before the revocations are checked: the answer is then true up to this position at least.
-        let as_of = self.position();
+        let as_of = self.shared.position();
         if token.starts_with(refresh::PREFIX) {
             return self.introspect_refresh(principal, token, as_of).await;
         }
@@ -90,9 +90,12 @@ impl Authority {
     /// [`IntrospectError::CursorInvalid`] if it is not a cursor of this log, [`IntrospectError::NotFreshEnough`] if it
     /// is not reached within 5 s or `at_most`.
     pub async fn wait_for(&self, cursor: &str, at_most: Option<Duration>) -> Result<(), IntrospectError> {
-        let cursor = self.given_cursor(cursor).ok_or(IntrospectError::CursorInvalid)?;
+        let cursor = self
+            .shared
+            .given_cursor(cursor)
+            .ok_or(IntrospectError::CursorInvalid)?;
         let wait = at_most.map_or(FRESHNESS_WAIT_MAX, |at_most| at_most.min(FRESHNESS_WAIT_MAX));
-        let mut committed = self.store.log().subscribe();
+        let mut committed = self.shared.store.log().subscribe();
         let reached = committed.wait_for(|committed| *committed >= cursor.sequence);
         match tokio::time::timeout(wait, reached).await {
             Ok(Ok(_)) => Ok(()),
@@ -127,9 +130,9 @@ impl Authority {
             return claims.scopes.clone();
         }
         let granted = Bearer::of_token(claims)
-            .grant(&self.policy.load(), &claims.scopes)
+            .grant(&self.shared.policy.load(), &claims.scopes)
             .granted;
-        let revocations = self.store.log().revocations().read();
+        let revocations = self.shared.store.log().revocations().read();
         if realm.on_policy_loss == OnPolicyLoss::Revoke && granted != claims.scopes {
             // The session is ending; its event has not arrived yet.
             return ScopeSet::default();
@@ -142,7 +145,8 @@ impl Authority {
     }
 
     fn may_introspect(&self, principal: &Principal, claims: &AccessClaims) -> bool {
-        claims.client == *principal.client() || self.require(principal, &Permission::Introspect).is_ok()
+        claims.client == *principal.client()
+            || self.shared.require(principal, &Permission::Introspect).is_ok()
     }
 
     async fn introspect_refresh(
@@ -151,10 +155,10 @@ impl Authority {
         token: &str,
         as_of: Cursor,
     ) -> Result<Option<Introspection>, Unavailable> {
-        let Some(token) = RefreshToken::open(token, &self.server_keys.load()) else {
+        let Some(token) = RefreshToken::open(token, &self.shared.server_keys.load()) else {
             return Ok(None);
         };
-        let Some(stored) = self.store.session(token.session).await? else {
+        let Some(stored) = self.shared.store.session(token.session).await? else {
             return Ok(None);
         };
         let session = stored.session;
@@ -164,14 +168,14 @@ impl Authority {
             secret: token.secret.hash(),
             client: principal.client(),
         };
-        let verdict = session.present(&presented, limits, self.clock.now());
+        let verdict = session.present(&presented, limits, self.shared.clock.now());
         let is_spendable = session.realm == *principal.realm_name() && verdict == Verdict::Rotate;
         if !is_spendable || stored.ended.is_some() {
             return Ok(None);
         }
         // What a refresh would grant.
         let scopes = Bearer::of_session(&session)
-            .grant(&self.policy.load(), &session.scopes)
+            .grant(&self.shared.policy.load(), &session.scopes)
             .granted;
         if scopes.is_empty() {
             return Ok(None);

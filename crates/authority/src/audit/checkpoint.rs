@@ -32,6 +32,7 @@ impl Authority {
     /// Fails if the store can't be read or written.
     pub async fn sign_audit(self: &Arc<Self>) -> Result<Option<u64>, Unavailable> {
         let last = self
+            .shared
             .store
             .audit(self.audit_position().saturating_sub(1), 1)
             .await?;
@@ -42,6 +43,7 @@ impl Authority {
         let authority = Arc::clone(self);
         let decide = move |state: &Snapshot| authority.checkpoint(state);
         let (signed, _) = self
+            .shared
             .store
             .commit_with(Priority::Foreground, Reads::default(), decide)
             .await?;
@@ -50,21 +52,30 @@ impl Authority {
 
     /// A checkpoint of the trail up to `head`, or only of the part after a position.
     pub(crate) fn signed_checkpoint(&self, after: Option<u64>, head: &AuditHead) -> Option<String> {
-        let (log, link, now) = (self.store.log().id(), head.link.to_string(), self.clock.now());
+        let (log, link, now) = (
+            self.shared.store.log().id(),
+            head.link.to_string(),
+            self.shared.clock.now(),
+        );
         let checkpoint = Checkpoint {
             after,
             ..Checkpoint::new(log, head.position, link, now)
         };
-        self.server_keys.load().current().checkpoints().sign(&checkpoint)
+        self.shared
+            .server_keys
+            .load()
+            .current()
+            .checkpoints()
+            .sign(&checkpoint)
     }
 
     /// Decided within the commit: the signed state is the state that the record follows.
     fn checkpoint(&self, state: &Snapshot) -> Decision<Option<u64>> {
-        let (head, now) = (state.audit_head, self.clock.now());
+        let (head, now) = (state.audit_head, self.shared.clock.now());
         let Some(token) = self.signed_checkpoint(None, &head) else {
             return Decision::Abort(None);
         };
-        let records = self.realms.keys().map(|realm| AuditRecord {
+        let records = self.shared.realms.keys().map(|realm| AuditRecord {
             at: now,
             realm: realm.clone(),
             actor: Actor::Operator,

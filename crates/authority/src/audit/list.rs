@@ -9,9 +9,9 @@ use tessera_store::{AuditEntry, AuditPage, AuditQuery, StoreError};
 use crate::{
     Authority,
     audit::{error::AuditError, filter::AuditFilter},
-    credential::authenticate::Principal,
     error::Unavailable,
     page::{LIST_BYTES_MAX, Listed, page_request},
+    principal::Principal,
 };
 
 /// Records read before other callers get a turn.
@@ -43,7 +43,7 @@ impl Authority {
         page_size: usize,
         page_token: &str,
     ) -> Result<Listed<AuditEntry>, AuditError> {
-        self.require(principal, &Permission::ReadAudit)?;
+        self.shared.require(principal, &Permission::ReadAudit)?;
         let request = page_request(page_size, page_token, |text| text.parse::<u64>().ok())
             .ok_or(AuditError::PageTokenInvalid)?;
         let list = AuditList {
@@ -181,12 +181,14 @@ impl Authority {
         principal: &Principal,
         query: AuditQuery,
     ) -> Result<AuditPage, StoreError> {
-        self.audit_reads.page(&self.store, principal.whose(), query).await
+        self.audit_reads
+            .page(&self.shared.store, principal.whose(), query)
+            .await
     }
 
     /// The position of the last audit record.
     #[must_use]
     pub fn audit_position(&self) -> u64 {
-        self.store.audit_head().borrow().position
+        self.shared.store.audit_head().borrow().position
     }
 }

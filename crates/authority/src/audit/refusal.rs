@@ -14,8 +14,8 @@ use tessera_core::{
 use tessera_store::{Changes, Decision, Priority, Reads, Store};
 
 use crate::{
-    credential::authenticate::{Identity, Principal},
     error::Unavailable,
+    principal::{Identity, Principal},
 };
 
 /// How long refusals of one kind are counted before they are recorded.

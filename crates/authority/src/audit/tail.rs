@@ -12,8 +12,9 @@ use tokio::{
 use crate::{
     Authority,
     audit::{error::AuditError, filter::AuditFilter},
-    credential::{authenticate::Principal, error::AuthenticateError},
+    credential::error::AuthenticateError,
     error::Unavailable,
+    principal::Principal,
 };
 
 /// Records read at once.
@@ -102,19 +103,21 @@ impl Authority {
         principal: Principal,
         start: TailStart,
     ) -> Result<AuditTail, AuditError> {
-        self.require(&principal, &Permission::ReadAudit)?;
-        if *self.draining.borrow() {
+        self.shared.require(&principal, &Permission::ReadAudit)?;
+        if *self.shared.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(AuditTail {
-            head: self.store.audit_head(),
-            draining: self.draining.subscribe(),
+            head: self.shared.store.audit_head(),
+            draining: self.shared.draining.subscribe(),
             checks,
             position: start.after.unwrap_or_else(|| self.audit_position()),
             with_digests: start.with_digests,
-            end: start.stops_at_end.then(|| *self.store.audit_head().borrow()),
+            end: start
+                .stops_at_end
+                .then(|| *self.shared.store.audit_head().borrow()),
             batch: VecDeque::new(),
             authority: Arc::clone(self),
             principal,
@@ -189,7 +192,10 @@ impl AuditTail {
     /// A stream outlives the call that began it, so the caller's credential is checked again.
     async fn check(&self) -> Result<(), AuditTailEnd> {
         self.authority.still_works(&self.principal).await?;
-        let allowed = self.authority.require(&self.principal, &Permission::ReadAudit);
+        let allowed = self
+            .authority
+            .shared
+            .require(&self.principal, &Permission::ReadAudit);
         Ok(allowed.map_err(AuditError::from)?)
     }
 

@@ -11,8 +11,8 @@ use tessera_token::{Checkpoint, CheckpointPublicKey};
 use crate::{
     Authority,
     audit::{error::AuditError, tail::AuditDigest},
-    credential::authenticate::Principal,
     error::Unavailable,
+    principal::Principal,
 };
 
 /// Records read at once.
@@ -266,7 +266,8 @@ impl Authority {
     /// The public key that signs checkpoints now, `k4.public.…`.
     #[must_use]
     pub fn checkpoint_key(&self) -> String {
-        self.server_keys
+        self.shared
+            .server_keys
             .load()
             .current()
             .checkpoints()
@@ -283,10 +284,17 @@ impl Authority {
         principal: &Principal,
         mut progress: impl FnMut(&TrailReport, u64),
     ) -> Result<Result<TrailReport, TrailFault>, AuditError> {
-        self.require(principal, &Permission::ReadAudit)?;
+        self.shared.require(principal, &Permission::ReadAudit)?;
         let entered = self.heavy.enter(principal).await?;
-        let head = *self.store.audit_head().borrow();
-        let mut check = TrailCheck::new(self.server_keys.load().checkpoint_keys().cloned().collect());
+        let head = *self.shared.store.audit_head().borrow();
+        let mut check = TrailCheck::new(
+            self.shared
+                .server_keys
+                .load()
+                .checkpoint_keys()
+                .cloned()
+                .collect(),
+        );
         let mut after = 0;
         while after < head.position {
             let query = AuditQuery {

@@ -13,12 +13,12 @@ use tessera_token::ApiKeySecret;
 use crate::{
     Authority,
     credential::{
-        authenticate::Principal,
         commit::{CreateCommit, RollCommit},
         error::ApiKeyError,
         lifetime::{end_of_new, end_of_successor, is_longer},
     },
     error::CallNotAllowed,
+    principal::Principal,
 };
 
 /// How long the old key works after a roll, unless the caller names a time.
@@ -96,7 +96,7 @@ impl Authority {
             let refused = principal.not_allowed("an API key of that realm".to_owned());
             return Err(ApiKeyError::OtherRealm { refused });
         }
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let new = self.new_api_key(principal, request.client, now)?;
         let new = NewApiKey {
             record: ApiKey {
@@ -120,9 +120,9 @@ impl Authority {
         client: ClientName,
         terms: ApiKeyTerms,
     ) -> Result<NewApiKey, ApiKeyError> {
-        let realm = self.realms.get(realm).ok_or(ApiKeyError::NotFound)?;
+        let realm = self.shared.realms.get(realm).ok_or(ApiKeyError::NotFound)?;
         let secret = ApiKeySecret::generate(realm.kind)?;
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let record = ApiKey {
             expires_at: end_of_new(&realm.limits, terms.ttl, now)?,
             allow_from: terms.allow_from,
@@ -155,7 +155,7 @@ impl Authority {
             self.require_create(principal, &old.client)?;
             self.require_revoke(principal, &old.client)?;
         }
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let new = self.successor_of(principal, &old, &request, now)?;
         let roll = RollCommit {
             id: old.id.clone(),
@@ -166,7 +166,7 @@ impl Authority {
         };
         let reads = maker_reads(Some(principal), &new.record).api_key(old.id);
         let decide = move |state: &Snapshot| roll.decide(state);
-        let (rolled, _) = self.store.commit(reads, decide).await?;
+        let (rolled, _) = self.shared.store.commit(reads, decide).await?;
         Ok(RolledApiKey {
             new,
             previous: rolled?,
@@ -212,10 +212,11 @@ impl Authority {
         client: &ClientName,
     ) -> Result<(), CallNotAllowed> {
         let is_own = client == principal.client();
-        if is_own && self.require(principal, &Permission::CreateApiKeys).is_ok() {
+        if is_own && self.shared.require(principal, &Permission::CreateApiKeys).is_ok() {
             return Ok(());
         }
-        self.require(principal, &Permission::CreateApiKeysOf(client.clone()))
+        self.shared
+            .require(principal, &Permission::CreateApiKeysOf(client.clone()))
     }
 
     /// Refuses a client that may not end API keys of `client`; every client may end its own.
@@ -227,7 +228,8 @@ impl Authority {
         if client == principal.client() {
             return Ok(());
         }
-        self.require(principal, &Permission::RevokeApiKeysOf(client.clone()))
+        self.shared
+            .require(principal, &Permission::RevokeApiKeysOf(client.clone()))
     }
 
     /// Lets the keys of a disabled client work again.
@@ -238,7 +240,7 @@ impl Authority {
         self.require_create(principal, client)?;
         let (realm, client) = (principal.realm_name().clone(), client.clone());
         let audit = AuditRecord {
-            at: self.clock.now(),
+            at: self.shared.clock.now(),
             realm: realm.clone(),
             actor: principal.actor(),
             request: None,
@@ -256,7 +258,7 @@ impl Authority {
             audit: vec![audit],
             ..Changes::default()
         };
-        self.store.write(changes).await?;
+        self.shared.store.write(changes).await?;
         self.disabled.remove(&realm, &client);
         Ok(())
     }
@@ -266,7 +268,7 @@ impl Authority {
         principal: &Principal,
         id: &ApiKeyId,
     ) -> Result<ApiKey, ApiKeyError> {
-        let key = self.store.api_key(id).await?;
+        let key = self.shared.store.api_key(id).await?;
         key.filter(|key| key.realm == *principal.realm_name())
             .map(|key| self.used_api_keys.completed(Arc::unwrap_or_clone(key)))
             .ok_or(ApiKeyError::NotFound)
@@ -300,7 +302,7 @@ impl Authority {
         };
         let reads = maker_reads(maker, &new.record).api_key(new.record.id.clone());
         let decide = move |state: &Snapshot| create.decide(state);
-        let (made, _) = self.store.commit(reads, decide).await?;
+        let (made, _) = self.shared.store.commit(reads, decide).await?;
         made.map(|()| new)
     }
 }

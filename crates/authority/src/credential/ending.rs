@@ -51,12 +51,12 @@ impl Authority {
     /// Fails if the store can't be read.
     pub async fn count_ending_api_keys(&self) -> Result<(), Unavailable> {
         let mut counts = Vec::new();
-        for realm in self.realms.keys() {
+        for realm in self.shared.realms.keys() {
             let (mut counted, mut after) = ([0; WITHIN.len()], None);
             loop {
                 let page = PageRequest { after, limit: STEP };
-                let page = self.store.api_keys(realm, page).await?;
-                count(&page.items, self.clock.now(), &mut counted);
+                let page = self.shared.store.api_keys(realm, page).await?;
+                count(&page.items, self.shared.clock.now(), &mut counted);
                 after = page.next;
                 if after.is_none() {
                     break;

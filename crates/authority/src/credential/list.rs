@@ -8,8 +8,9 @@ use tessera_store::{PageRequest, Reads};
 
 use crate::{
     Authority,
-    credential::{authenticate::Principal, end::came_of, error::ApiKeyError},
+    credential::{end::came_of, error::ApiKeyError},
     page::{Listed, page_request},
+    principal::Principal,
 };
 
 /// How many descendants of a key are described at most.
@@ -47,7 +48,7 @@ impl Authority {
     /// # Errors
     /// [`ApiKeyError::NotFound`] if the realm has no such key.
     pub async fn api_key(&self, principal: &Principal, id: &ApiKeyId) -> Result<ApiKey, ApiKeyError> {
-        self.require(principal, &Permission::ReadApiKeys)?;
+        self.shared.require(principal, &Permission::ReadApiKeys)?;
         self.api_key_of_realm(principal, id).await
     }
 
@@ -60,20 +61,25 @@ impl Authority {
         principal: &Principal,
         id: &ApiKeyId,
     ) -> Result<Descendants, ApiKeyError> {
-        self.require(principal, &Permission::ReadApiKeys)?;
+        self.shared.require(principal, &Permission::ReadApiKeys)?;
         let root = self.api_key_of_realm(principal, id).await?;
         let mut descendants = Descendants::default();
         let (mut met, mut level) = (HashSet::from([root.id.clone()]), vec![root]);
         while !level.is_empty() {
             let ids = level.iter().map(|key| key.id.clone());
-            let state = self.store.read(Reads::default().made_with(ids)).await?;
+            let state = self.shared.store.read(Reads::default().made_with(ids)).await?;
             let came: Vec<_> = level.iter().flat_map(|key| came_of(&state, key, true)).collect();
             let new = came.into_iter().filter(|id| met.insert(id.clone()));
             let left = DESCENDANTS_MAX - descendants.keys.len();
             let new: Vec<_> = new.take(left + 1).collect();
             descendants.has_more = new.len() > left;
             let named = new.into_iter().take(left);
-            level = self.store.read(Reads::default().api_keys(named)).await?.api_keys;
+            level = self
+                .shared
+                .store
+                .read(Reads::default().api_keys(named))
+                .await?
+                .api_keys;
             let completed = level.iter().map(|key| self.used_api_keys.completed(key.clone()));
             descendants.keys.extend(completed);
             if descendants.has_more {
@@ -93,18 +99,18 @@ impl Authority {
         principal: &Principal,
         request: &ListApiKeys,
     ) -> Result<Listed<ApiKey>, ApiKeyError> {
-        self.require(principal, &Permission::ReadApiKeys)?;
+        self.shared.require(principal, &Permission::ReadApiKeys)?;
         let parse = |text: &str| ApiKeyId::parse(text).ok();
         let PageRequest { mut after, limit } = page_request(request.page_size, &request.page_token, parse)
             .ok_or(ApiKeyError::PageTokenInvalid)?;
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let mut items = Vec::new();
         for _ in 0..SCANS_MAX {
             let scan = PageRequest {
                 after,
                 limit: if request.asks_for_some() { SCAN } else { limit },
             };
-            let page = self.store.api_keys(principal.realm_name(), scan).await?;
+            let page = self.shared.store.api_keys(principal.realm_name(), scan).await?;
             let mut scanned = page
                 .items
                 .into_iter()

@@ -35,7 +35,7 @@ impl Authority {
             let used = step.to_vec();
             let reads = Reads::default().api_keys(used.iter().map(|(id, _)| id.clone()));
             let decide = move |state: &Snapshot| note_use(state, &used);
-            self.store.commit_with(priority, reads, decide).await?;
+            self.shared.store.commit_with(priority, reads, decide).await?;
             self.used_api_keys.forget(step);
         }
         Ok(())

@@ -15,7 +15,7 @@ impl Authority {
         let mut purged = 0;
         loop {
             let mut removed = 0;
-            for realm in self.realms.keys() {
+            for realm in self.shared.realms.keys() {
                 removed += self.purge_api_keys_of(realm, horizon).await?;
             }
             if removed == 0 {
@@ -30,7 +30,7 @@ impl Authority {
         let (mut removed, mut after) = (0, None);
         loop {
             let page = PageRequest { after, limit: 100 };
-            let page = self.store.api_keys(realm, page).await?;
+            let page = self.shared.store.api_keys(realm, page).await?;
             for key in page.items {
                 let dead_since = key.dead_since(horizon);
                 let is_old = dead_since.is_some_and(|since| since.plus(DEAD_KEYS_KEPT) < horizon);
@@ -39,7 +39,7 @@ impl Authority {
                         removed_api_keys: vec![key],
                         ..Changes::default()
                     };
-                    self.store.write(changes).await?;
+                    self.shared.store.write(changes).await?;
                     removed += 1;
                 }
             }
@@ -54,7 +54,7 @@ impl Authority {
         let reads = Reads::default()
             .made_with([key.id.clone()])
             .api_keys(key.successor.clone());
-        let state = self.store.read(reads).await?;
+        let state = self.shared.store.read(reads).await?;
         let has_children = !state.api_keys.is_empty() || state.made.iter().any(|(_, made)| !made.is_empty());
         Ok(has_children || self.has_sessions_of(key).await?)
     }
@@ -65,6 +65,6 @@ impl Authority {
             after: None,
             limit: 1,
         };
-        Ok(!self.store.sessions(index, one).await?.items.is_empty())
+        Ok(!self.shared.store.sessions(index, one).await?.items.is_empty())
     }
 }

@@ -5,7 +5,7 @@ use tessera_core::{
 };
 use tessera_store::Changes;
 
-use crate::{Authority, credential::authenticate::Identity, error::Unavailable, issuance::scopes::Bearer};
+use crate::{Authority, error::Unavailable, issuance::scopes::Bearer, principal::Identity};
 
 /// Policy grants nothing, or not everything that was required.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Authority {
             audit: vec![record],
             ..Changes::default()
         };
-        self.store.write(changes).await?;
+        self.shared.store.write(changes).await?;
         Ok(())
     }
 }

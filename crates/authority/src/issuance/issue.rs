@@ -18,7 +18,6 @@ use self::{
 };
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::{CallNotAllowed, Unavailable},
     issuance::{
         denial::Denial,
@@ -26,6 +25,7 @@ use crate::{
         scopes::{Bearer, Grant},
         tokens::{Committed, TokenSet},
     },
+    principal::Principal,
 };
 
 /// The subject, rights and lifetime of a new session.
@@ -80,11 +80,11 @@ impl Authority {
     /// See [`IssueError`]: nothing is stored if it fails.
     pub async fn issue(&self, principal: &Principal, request: &IssueRequest) -> Result<Issued, IssueError> {
         for _ in 0..DECISIONS_MAX {
-            let policy = self.policy();
+            let policy = self.shared.policy();
             if let Some(issued) = self.issue_by(&policy, principal, request).await? {
                 return Ok(issued);
             }
-            self.wait_for_policy_after(&policy).await;
+            self.shared.wait_for_policy_after(&policy).await;
         }
         Err(Unavailable::PolicyChanging.into())
     }
@@ -96,7 +96,7 @@ impl Authority {
         principal: &Principal,
         request: &IssueRequest,
     ) -> Result<Option<Issued>, IssueError> {
-        self.check_is_last()?;
+        self.shared.check_is_last()?;
         let terms = Terms::check(principal, request, policy.catalogue())?;
         let bearer = Bearer {
             realm: principal.realm_name(),
@@ -104,7 +104,7 @@ impl Authority {
             subject: &terms.subject,
             roles: &request.roles,
         };
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let decision = DecisionId::generate(now, random()?);
         let grant = match decide(policy, &bearer, request) {
             Ok(grant) => grant,
@@ -135,7 +135,7 @@ impl Authority {
         let Some(committed) = self.commit_issue(commit).await? else {
             return Ok(None);
         };
-        self.followed_through(committed.rev).await?;
+        self.shared.followed_through(committed.rev).await?;
         self.answer_issue(principal, request, committed, secret, grant, decision)
             .map(Some)
     }
@@ -144,7 +144,7 @@ impl Authority {
         let sessions_max = commit.sessions_max;
         let reads = commit.reads();
         let decide = move |state: &Snapshot| commit.decide(state);
-        let (outcome, _) = self.store.commit(reads, decide).await?;
+        let (outcome, _) = self.shared.store.commit(reads, decide).await?;
         match outcome {
             Outcome::Made(committed) | Outcome::Repeated(committed) => Ok(Some(committed)),
             Outcome::Mismatch => Err(IssueError::IdempotencyMismatch),
@@ -226,7 +226,7 @@ impl Authority {
         let Some(request_id) = request.request_id else {
             return Ok(Some(RefreshSecret::generate()?));
         };
-        let keys = self.server_keys.load();
+        let keys = self.shared.server_keys.load();
         RefreshSecret::for_request(principal.credential(), keys.current(), session, request_id)
             .map(Some)
             .ok_or(IssueError::Unavailable(Unavailable::Defect(
@@ -242,7 +242,7 @@ impl Authority {
         session: &Session,
         secret: Option<RefreshSecret>,
     ) -> Option<RefreshToken> {
-        let keys = self.server_keys.load();
+        let keys = self.shared.server_keys.load();
         let secret = match (request.request_id, &session.family) {
             // An earlier server key may have derived it.
             (Some(id), Some(family)) => keys

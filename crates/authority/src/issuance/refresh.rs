@@ -20,7 +20,6 @@ use self::{
 };
 use crate::{
     Authority,
-    credential::authenticate::{Identity, Principal},
     error::Unavailable,
     issuance::{
         denial::Denial,
@@ -29,6 +28,7 @@ use crate::{
         scopes::{Bearer, Grant},
         tokens::{Committed, PresentedToken, TokenSet},
     },
+    principal::{Identity, Principal},
 };
 
 /// A refresh token, presented.
@@ -82,7 +82,7 @@ impl Authority {
     /// As [`refresh`](Self::refresh); a token that needs its client is [`RefreshError::Invalid`].
     pub async fn refresh_by_bearer(&self, request: &RefreshRequest) -> Result<Refreshed, RefreshError> {
         let token = self.opened(request)?;
-        let stored = self.store.session(token.session).await?;
+        let stored = self.shared.store.session(token.session).await?;
         let session = stored
             .map(|stored| stored.session)
             .filter(|session| session.refreshable == Refreshable::ByBearer)
@@ -120,17 +120,17 @@ impl Authority {
         request: &RefreshRequest,
     ) -> Result<Refreshed, RefreshError> {
         for _ in 0..DECISIONS_MAX {
-            let policy = self.policy();
+            let policy = self.shared.policy();
             if let Some(refreshed) = self.refresh_by(&policy, identity, request).await? {
                 return Ok(refreshed);
             }
-            self.wait_for_policy_after(&policy).await;
+            self.shared.wait_for_policy_after(&policy).await;
         }
         Err(Unavailable::PolicyChanging.into())
     }
 
     fn opened(&self, request: &RefreshRequest) -> Result<RefreshToken, RefreshError> {
-        RefreshToken::open(request.refresh_token.expose(), &self.server_keys.load())
+        RefreshToken::open(request.refresh_token.expose(), &self.shared.server_keys.load())
             .ok_or(RefreshError::Invalid)
     }
 
@@ -141,19 +141,29 @@ impl Authority {
         identity: &Identity,
         request: &RefreshRequest,
     ) -> Result<Option<Refreshed>, RefreshError> {
-        self.check_is_last()?;
+        self.shared.check_is_last()?;
         let token = self.opened(request)?;
-        let state = self.store.read(Reads::default().session(token.session)).await?;
+        let state = self
+            .shared
+            .store
+            .read(Reads::default().session(token.session))
+            .await?;
         let stored = state.session(token.session).ok_or(RefreshError::Invalid)?;
         let session = &stored.session;
         if session.realm != identity.realm().name {
             return Err(RefreshError::Invalid);
         }
         let successor = token
-            .successor(&self.server_keys.load())
+            .successor(&self.shared.server_keys.load())
             .ok_or(RefreshError::Invalid)?;
-        let mut commit =
-            RefreshCommit::new(identity, request, &token, &successor, session, self.clock.now())?;
+        let mut commit = RefreshCommit::new(
+            identity,
+            request,
+            &token,
+            &successor,
+            session,
+            self.shared.clock.now(),
+        )?;
         let decision = commit.decision;
         commit.grant = match commit.verdict(session, &state.times) {
             Verdict::Refuse(refusal) => return Err(self.refuse(refusal, identity, session).await),
@@ -172,7 +182,7 @@ impl Authority {
         let (session, generation) = (committed.session.id, committed.session.generation());
         let policy = committed.policy.clone();
         tracing::debug!(%decision, %policy, %session, "refreshed");
-        self.followed_through(committed.rev).await?;
+        self.shared.followed_through(committed.rev).await?;
         let tokens = self.mint(identity.realm(), committed, Some(&successor))?;
         Ok(Some(Refreshed {
             tokens,
@@ -193,7 +203,11 @@ impl Authority {
     ) -> Result<Option<(Committed, bool)>, RefreshError> {
         let id = commit.session;
         let decide = move |state: &Snapshot| commit.decide(state, &in_force);
-        let (outcome, _) = self.store.commit(Reads::default().session(id), decide).await?;
+        let (outcome, _) = self
+            .shared
+            .store
+            .commit(Reads::default().session(id), decide)
+            .await?;
         match outcome {
             Outcome::Rotated(committed) => Ok(Some((committed, false))),
             Outcome::Replayed(committed) => Ok(Some((committed, true))),
@@ -269,7 +283,7 @@ impl Authority {
         }
         if refusal == Refusal::Ahead {
             tracing::error!(session = %session.id, "a refresh token is ahead of its session");
-            self.rollback.note("a refresh token");
+            self.shared.rollback.note("a refresh token");
         }
         RefreshError::from(refusal)
     }

@@ -128,7 +128,7 @@ impl Authority {
         let refresh_token = match refresh {
             Some(token) => Some(
                 token
-                    .seal(&self.server_keys.load())
+                    .seal(&self.shared.server_keys.load())
                     .ok_or(Unavailable::Defect("a refresh token can't be sealed"))?,
             ),
             None => None,

@@ -4,7 +4,7 @@ use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
 use tessera_store::{OtherNode, SubscriberKey, SubscriberState};
 
-use crate::{Authority, credential::authenticate::Principal, log::error::SubscriberError};
+use crate::{Authority, log::error::SubscriberError, principal::Principal};
 
 /// One stream of a required subscriber, and its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +25,10 @@ impl Authority {
         &self,
         principal: &Principal,
     ) -> Result<(Vec<ListedSubscriber>, Sequence), SubscriberError> {
-        self.require(principal, &Permission::ReadSubscribers)?;
+        self.shared.require(principal, &Permission::ReadSubscribers)?;
         let others = self.other_nodes().await?;
         let listed = self.listed_subscribers(Some(principal.realm_name()), &others);
-        Ok((listed, self.committed()))
+        Ok((listed, self.shared.committed()))
     }
 
     /// The required subscribers of all realms at this node, for its operator.
@@ -82,7 +82,7 @@ impl Authority {
         client: ClientName,
         name: SubscriberName,
     ) -> Result<usize, SubscriberError> {
-        self.require(principal, &Permission::EvictSubscribers)?;
+        self.shared.require(principal, &Permission::EvictSubscribers)?;
         let key = SubscriberKey {
             realm: principal.realm_name().clone(),
             client,

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Authority,
-    credential::{authenticate::Principal, error::AuthenticateError},
+    credential::error::AuthenticateError,
     error::Unavailable,
     log::{
         error::WatchError,
@@ -24,6 +24,7 @@ use crate::{
         message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
         subscribers::{EVICTED_FOR, Membership, Propagated},
     },
+    principal::Principal,
 };
 
 /// How many events behind a subscriber may be if it took nothing for a while.
@@ -88,15 +89,15 @@ impl Authority {
         inbox: mpsc::Receiver<SubscriberMessage>,
     ) -> Result<Watcher, WatchError> {
         self.check_watch(&principal, &start)?;
-        if *self.draining.borrow() {
+        if *self.shared.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
         self.check_audiences(&start)?;
         let filter_digest = start.filter.digest();
         let position = match &start.at {
             StartAt::Cursor(text) => self.resume_at(text, filter_digest).await?,
-            StartAt::Earliest => self.store.log().floor(),
-            StartAt::Snapshot | StartAt::Latest => self.committed(),
+            StartAt::Earliest => self.shared.store.log().floor(),
+            StartAt::Snapshot | StartAt::Latest => self.shared.committed(),
         };
         let acknowledged = match start.at {
             StartAt::Cursor(_) | StartAt::Latest => position,
@@ -115,7 +116,10 @@ impl Authority {
             })
             .transpose()?;
         if member.is_some() {
-            let kept = self.subscribers.keep_bound(self.store.as_ref(), &realm).await;
+            let kept = self
+                .subscribers
+                .keep_bound(self.shared.store.as_ref(), &realm)
+                .await;
             kept.map_err(Unavailable::from)?;
         }
         let mut ticks = interval(CHECKPOINT_INTERVAL);
@@ -124,7 +128,7 @@ impl Authority {
             through: position,
             after: None,
             items: 0,
-            now: self.clock.settled(),
+            now: self.shared.clock.settled(),
         });
         Ok(Watcher {
             authority: Arc::clone(self),
@@ -134,8 +138,8 @@ impl Authority {
             member,
             inbox,
             speaks: true,
-            committed: self.store.log().subscribe(),
-            draining: self.draining.subscribe(),
+            committed: self.shared.store.log().subscribe(),
+            draining: self.shared.draining.subscribe(),
             ticks,
             batch: Vec::new().into_iter(),
             position,
@@ -148,11 +152,11 @@ impl Authority {
 
     /// Refuses callers that may not watch, or not as a required subscriber with this bound.
     fn check_watch(&self, principal: &Principal, start: &WatchStart) -> Result<(), WatchError> {
-        self.require(principal, &Permission::Watch)?;
+        self.shared.require(principal, &Permission::Watch)?;
         if !start.required {
             return Ok(());
         }
-        self.require(principal, &Permission::RequireWatch)?;
+        self.shared.require(principal, &Permission::RequireWatch)?;
         if start.staleness_bound > self.staleness_bound_max {
             return Err(WatchError::BoundTooLong {
                 max: self.staleness_bound_max.0,
@@ -170,7 +174,7 @@ impl Authority {
         principal: &Principal,
         cursor: &str,
     ) -> Result<Propagated, WatchError> {
-        self.require(principal, &Permission::Watch)?;
+        self.shared.require(principal, &Permission::Watch)?;
         let cursor = self.own_cursor(cursor).await?;
         let realm = principal.realm_name();
         let propagated = self.subscribers.wait_for(realm, cursor.sequence).await;
@@ -190,7 +194,7 @@ impl Authority {
         if matches!(start.at, StartAt::Cursor(_)) {
             return Ok(());
         }
-        let policy = self.policy();
+        let policy = self.shared.policy();
         let catalogue = policy.catalogue();
         let mut audiences = start.filter.audiences.iter();
         match audiences.find(|audience| !catalogue.has_audience(audience)) {
@@ -207,7 +211,7 @@ impl Authority {
         if cursor.filter != FilterDigest::NONE && cursor.filter != filter_digest {
             return Err(WatchError::CursorInvalid);
         }
-        if cursor.sequence < self.store.log().floor() {
+        if cursor.sequence < self.shared.store.log().floor() {
             return Err(WatchError::CursorExpired);
         }
         Ok(cursor.sequence)
@@ -215,14 +219,14 @@ impl Authority {
 
     /// A cursor of this log, at a position that it has reached.
     async fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
-        let cursor = self.given_cursor(text).ok_or(WatchError::CursorInvalid)?;
-        if cursor.sequence > self.committed() {
+        let cursor = self.shared.given_cursor(text).ok_or(WatchError::CursorInvalid)?;
+        if cursor.sequence > self.shared.committed() {
             // Another node may have given it.
-            self.current().await?;
+            self.shared.current().await?;
         }
-        if cursor.sequence > self.committed() {
+        if cursor.sequence > self.shared.committed() {
             // This authority gave it, from a later state of the data.
-            self.rollback.prove("a cursor");
+            self.shared.rollback.prove("a cursor");
             return Err(WatchError::CursorInvalid);
         }
         Ok(cursor)
@@ -333,10 +337,12 @@ impl Watcher {
         match self.authority.still_works(&self.principal).await {
             Ok(()) => {}
             // The store may come back; without a checkpoint the subscriber knows how stale its state is.
-            Err(AuthenticateError::Unavailable(_)) if self.authority.is_one_of_several() => return Ok(()),
+            Err(AuthenticateError::Unavailable(_)) if self.authority.shared.is_one_of_several() => {
+                return Ok(());
+            }
             Err(error) => return Err(WatchEnd::Refused(error)),
         }
-        let allowed = self.authority.require(&self.principal, &Permission::Watch);
+        let allowed = self.authority.shared.require(&self.principal, &Permission::Watch);
         allowed.map_err(WatchEnd::NotAllowed)?;
         self.owe_checkpoint(Vec::new());
         Ok(())
@@ -345,7 +351,7 @@ impl Watcher {
     /// The answer to a subscriber includes everything that was committed before it asked. If the current position is
     /// not known, the answer is sent once it is known.
     async fn owe_current_checkpoint(&mut self, nonce: Vec<u8>, since: Instant) {
-        match self.authority.current().await {
+        match self.authority.shared.current().await {
             Ok(()) => self.owe_checkpoint(nonce),
             Err(error) => {
                 tracing::debug!(%error, "a subscriber is not answered");
@@ -366,8 +372,8 @@ impl Watcher {
                 through: snapshot.through,
                 realm: self.principal.realm_name().clone(),
             };
-            snapshot.after = Some(self.authority.store.log().floor());
-            let left = self.authority.store.events_below_floor().await;
+            snapshot.after = Some(self.authority.shared.store.log().floor());
+            let left = self.authority.shared.store.events_below_floor().await;
             self.batch = left.map_err(|error| WatchEnd::Failed(error.into()))?.into_iter();
             self.snapshot = Some(snapshot);
             return Ok(begin);
@@ -425,15 +431,15 @@ impl Watcher {
         WatchMessage::Checkpoint {
             through: self.cursor(),
             nonce,
-            server_time: self.authority.clock.now(),
-            policy: self.authority.policy().revision().clone(),
+            server_time: self.authority.shared.clock.now(),
+            policy: self.authority.shared.policy().revision().clone(),
             key_set: self.authority.keys.load().digest(realm).to_owned(),
             realm: realm.clone(),
         }
     }
 
     async fn read(&self, after: Sequence) -> Result<Vec<Arc<Event>>, WatchEnd> {
-        match self.authority.store.events(after, READ_STEP).await {
+        match self.authority.shared.store.events(after, READ_STEP).await {
             Ok(batch) => Ok(batch.events),
             Err(StoreError::EventsForgotten) => Err(WatchEnd::CursorExpired),
             Err(error) => Err(WatchEnd::Failed(error.into())),
@@ -455,7 +461,7 @@ impl Watcher {
     }
 
     fn cursor_at(&self, sequence: Sequence) -> Cursor {
-        self.authority.cursor_of(sequence, self.filter_digest)
+        self.authority.shared.cursor_of(sequence, self.filter_digest)
     }
 }
 

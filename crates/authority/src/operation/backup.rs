@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::{CallNotAllowed, Unavailable, from_store},
+    principal::Principal,
 };
 
 /// How many bytes of a backup are given at once.
@@ -135,8 +135,8 @@ impl Authority {
     /// # Errors
     /// See [`BackupError`].
     pub fn create_backup(self: &Arc<Self>, principal: &Principal) -> Result<BackupStream, BackupError> {
-        self.require(principal, &Permission::CreateBackup)?;
-        if !self.speaks_for_all_realms(principal) {
+        self.shared.require(principal, &Permission::CreateBackup)?;
+        if !self.shared.speaks_for_all_realms(principal) {
             let required = format!("{} in a production realm", Permission::CreateBackup.scope());
             return Err(principal.not_allowed(required).into());
         }
@@ -152,7 +152,7 @@ impl Authority {
         tokio::spawn(making.run(turn));
         Ok(BackupStream {
             parts,
-            draining: self.draining.subscribe(),
+            draining: self.shared.draining.subscribe(),
         })
     }
 
@@ -163,13 +163,13 @@ impl Authority {
     }
 
     fn backup_head(&self) -> BackupHead {
-        let realms = self.realms.values();
+        let realms = self.shared.realms.values();
         BackupHead {
             version: content::VERSION,
             made_by: env!("CARGO_PKG_VERSION").to_owned(),
-            log: self.store.log().id(),
-            begun_at: self.now(),
-            server_keys: self.server_keys.load().ids().map(str::to_owned).collect(),
+            log: self.shared.store.log().id(),
+            begun_at: self.shared.now(),
+            server_keys: self.shared.server_keys.load().ids().map(str::to_owned).collect(),
             realms: realms
                 .map(|realm| (realm.name.clone(), realm.issuer.clone()))
                 .collect(),
@@ -213,9 +213,9 @@ impl Making {
         let packer = Arc::new(Mutex::new(Packer::default()));
         let head = self.authority.backup_head();
         packer.lock().add(&Item::Head(head.clone()))?;
-        let end = self.authority.store.back_up(self.visitor(&packer)).await;
+        let end = self.authority.shared.store.back_up(self.visitor(&packer)).await;
         let end = end.map_err(|error| self.failed(error))?;
-        let made_at = self.authority.now();
+        let made_at = self.authority.shared.now();
         let (records, rest) = packer.lock().finish(end.clone(), made_at)?;
         for bytes in rest {
             self.give(bytes, records).await?;
@@ -286,7 +286,7 @@ impl Making {
             settings: vec![SettingChange::BackedUp(last(made))],
             ..Changes::default()
         };
-        self.authority.store.write(changes).await.map(drop)
+        self.authority.shared.store.write(changes).await.map(drop)
     }
 }
 

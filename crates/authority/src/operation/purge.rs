@@ -42,7 +42,7 @@ impl Authority {
             if self.clock_state().is_stepped {
                 continue;
             }
-            if let Err(error) = self.purge(self.clock.settled(), audit_retention).await {
+            if let Err(error) = self.purge(self.shared.clock.settled(), audit_retention).await {
                 tracing::warn!(%error, "removing what is dead failed");
             }
         }
@@ -64,7 +64,7 @@ impl Authority {
             audit: horizon.minus(audit_retention),
         };
         loop {
-            let report = self.store.purge(before, STEP).await?;
+            let report = self.shared.store.purge(before, STEP).await?;
             if report.sessions + report.events + report.records > 0 {
                 tracing::debug!(?report, "removed what is dead");
             }

@@ -30,7 +30,7 @@ impl Authority {
     /// The state of the clock, compared with the machine's.
     #[must_use]
     pub fn clock_state(&self) -> ClockState {
-        self.clock.observe()
+        self.shared.clock.observe()
     }
 
     /// Checks the clock, and records that the authority serves, for as long as it is polled.
@@ -48,7 +48,7 @@ impl Authority {
             if let Err(error) = self.advance_signing_keys().await {
                 tracing::warn!(%error, "what is due with the signing keys can't be done");
             }
-            if heartbeat.is_due(self.store.log().times().alive, self.clock.now()) {
+            if heartbeat.is_due(self.shared.store.log().times().alive, self.shared.clock.now()) {
                 match self.note_alive().await {
                     Ok(now) => heartbeat.written = Some(now),
                     Err(error) => tracing::warn!(%error, "the time of the last service can't be kept"),
@@ -59,8 +59,9 @@ impl Authority {
 
     /// Records that the authority serves now.
     pub(crate) async fn note_alive(&self) -> Result<Timestamp, StoreError> {
-        let (now, settled) = (self.clock.now(), self.clock.settled());
-        self.store
+        let (now, settled) = (self.shared.clock.now(), self.shared.clock.settled());
+        self.shared
+            .store
             .write(setting(SettingChange::Alive { now, settled }))
             .await?;
         Ok(now)
@@ -68,8 +69,9 @@ impl Authority {
 
     /// Records that the authority serves again, after a time in which it did not.
     pub(crate) async fn note_start(&self) -> Result<(), StoreError> {
-        let (now, settled) = (self.clock.now(), self.clock.settled());
-        self.store
+        let (now, settled) = (self.shared.clock.now(), self.shared.clock.settled());
+        self.shared
+            .store
             .write(setting(SettingChange::Started { now, settled }))
             .await?;
         Ok(())

@@ -40,7 +40,7 @@ impl Authority {
             *self.reconciling.abandoned_since.lock() = None;
             return;
         };
-        let is_reconciled = self.reconciling.with.lock().as_ref() == Some(self.policy().revision());
+        let is_reconciled = self.reconciling.with.lock().as_ref() == Some(self.shared.policy().revision());
         self.policy_history.set_reconciled(is_reconciled);
         if is_reconciled || self.is_somebody_at_it() {
             *self.reconciling.abandoned_since.lock() = None;
@@ -61,7 +61,7 @@ impl Authority {
             let _alone = alone;
             match authority.reconcile(&Actor::Operator).await {
                 Ok(reconciled) => tracing::warn!(
-                    policy = %authority.policy().revision(),
+                    policy = %authority.shared.policy().revision(),
                     narrowed = reconciled.total().narrowed,
                     ended = reconciled.total().ended,
                     "another node left live sessions unreconciled with the policy; they are now"

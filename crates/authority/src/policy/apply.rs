@@ -8,7 +8,7 @@
 //! 3. Live sessions are reconciled with it. A crash in between loses nothing: the store knows which policy its sessions
 //!    are reconciled with, and the next start continues.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tessera_core::{AuditAction, AuditRecord, PolicyRevision, Realm, RealmName, audit::Actor};
 use tessera_policy::Policy;
@@ -23,9 +23,6 @@ use crate::{
         impact::{Reconciled, SessionImpact},
     },
 };
-
-/// How long a call waits for the policy that was put in force since it decided.
-const SWAP_MAX: Duration = Duration::from_secs(1);
 
 /// The most bytes of files that are kept for explaining the decisions of a policy later.
 const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -93,7 +90,7 @@ impl Authority {
 
     /// The policy must know every realm that is served.
     pub(crate) fn check_realms(&self, policy: &Policy) -> Result<(), ApplyError> {
-        match realm_unknown(policy, &self.realms) {
+        match realm_unknown(policy, &self.shared.realms) {
             Some(realm) => Err(ApplyError::RealmUnknown { realm: realm.clone() }),
             None => Ok(()),
         }
@@ -113,9 +110,9 @@ impl Authority {
                 "casbin itself answers, which is slow: the model is not the compiled one"
             );
         }
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let revision = policy.revision();
-        let audit = self.realms.keys().map(|realm| AuditRecord {
+        let audit = self.shared.realms.keys().map(|realm| AuditRecord {
             at: now,
             realm: realm.clone(),
             actor: actor.clone(),
@@ -125,6 +122,7 @@ impl Authority {
             },
         });
         let events = self
+            .shared
             .realms
             .values()
             .map(|realm| policy_applied(realm, revision, now));
@@ -140,35 +138,25 @@ impl Authority {
         };
         let instead_of = instead_of.cloned();
         let decide = move |state: &Snapshot| replace(state, instead_of.as_ref(), &changes);
-        if !self.store.commit(Reads::default(), decide).await?.0 {
+        if !self.shared.store.commit(Reads::default(), decide).await?.0 {
             return Ok(false);
         }
-        if self.policy.load().revision() != revision {
-            self.policy.store(policy);
-        }
-        self.policy_swapped.send_replace(());
+        self.shared.swap_policy(policy);
         Ok(true)
-    }
-
-    /// Waits until another policy than `before` is in force here: the store has one already.
-    pub(crate) async fn wait_for_policy_after(&self, before: &Arc<Policy>) {
-        let mut swapped = self.policy_swapped.subscribe();
-        let is_another = |(): &()| !Arc::ptr_eq(before, &self.policy.load());
-        drop(tokio::time::timeout(SWAP_MAX, swapped.wait_for(is_another)).await);
     }
 
     /// The policy that all live sessions are reconciled with; `None` before the first.
     pub(crate) async fn policy_reconciled(&self) -> Result<Option<PolicyRevision>, StoreError> {
-        let state = self.store.read(Reads::default().settings()).await?;
+        let state = self.shared.store.read(Reads::default().settings()).await?;
         Ok(state.settings.and_then(|settings| settings.policy_reconciled))
     }
 
     /// Reconciles live sessions with the policy in force, and records it.
     pub(crate) async fn reconcile(&self, actor: &Actor) -> Result<Reconciled, StoreError> {
-        let policy = self.policy();
+        let policy = self.shared.policy();
         let reconciled = self.update_sessions(&policy).await?;
-        let (revision, now) = (policy.revision().clone(), self.clock.now());
-        let audit = self.realms.keys().map(|realm| {
+        let (revision, now) = (policy.revision().clone(), self.shared.clock.now());
+        let audit = self.shared.realms.keys().map(|realm| {
             let impact = reconciled.by_realm.get(realm).copied().unwrap_or_default();
             AuditRecord {
                 at: now,
@@ -194,7 +182,7 @@ impl Authority {
                 Decision::Abort(false)
             }
         };
-        if self.store.commit(Reads::default(), decide).await?.0 {
+        if self.shared.store.commit(Reads::default(), decide).await?.0 {
             self.note_reconciled(Some(policy.revision().clone()));
         } else {
             tracing::info!(

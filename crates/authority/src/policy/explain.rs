@@ -11,10 +11,10 @@ use tessera_store::AuditQuery;
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::Unavailable,
     issuance::scopes::Bearer,
     policy::{error::ExplainError, files::from_memory, heavy::Entered},
+    principal::Principal,
 };
 
 /// Audit records read at once: most are skipped, by the times of many at once.
@@ -52,9 +52,9 @@ impl Authority {
         scopes: ScopeSet,
     ) -> Result<(tessera_policy::Grant, PolicyRevision), ExplainError> {
         if subject != principal.client().to_subject() || !roles.is_empty() {
-            self.require(principal, &Permission::ReadPolicies)?;
+            self.shared.require(principal, &Permission::ReadPolicies)?;
         }
-        let policy = self.policy();
+        let policy = self.shared.policy();
         let (revision, realm) = (policy.revision().clone(), principal.realm_name().clone());
         // If compiled, an answer takes less than a microsecond.
         if policy.is_compiled() {
@@ -76,8 +76,8 @@ impl Authority {
         (subject, roles): Asked,
         ask: Ask,
     ) -> Result<Explanation, ExplainError> {
-        self.require(principal, &Permission::ReadPolicies)?;
-        let (policy, realm) = (self.policy(), principal.realm_name().clone());
+        self.shared.require(principal, &Permission::ReadPolicies)?;
+        let (policy, realm) = (self.shared.policy(), principal.realm_name().clone());
         let is_light = is_light(&policy);
         let explain = move || match &ask {
             Ask::Permission(permission) => policy.explain_permission(&realm, &subject, permission),
@@ -104,7 +104,7 @@ impl Authority {
         principal: &Principal,
         decision: DecisionId,
     ) -> Result<ExplainedDecision, ExplainError> {
-        self.require(principal, &Permission::ReadPolicies)?;
+        self.shared.require(principal, &Permission::ReadPolicies)?;
         let record = self.find_decision(principal, decision).await?;
         let record = record.filter(|record| record.realm == *principal.realm_name());
         let record = record.ok_or(ExplainError::DecisionUnknown)?;
@@ -138,7 +138,7 @@ impl Authority {
         let AuditAction::Refreshed { session, .. } = &record.action else {
             return Err(ExplainError::DecisionUnknown);
         };
-        let stored = self.store.session(*session).await?;
+        let stored = self.shared.store.session(*session).await?;
         let session = stored.ok_or(ExplainError::DecisionUnknown)?.session;
         Ok((session.subject.clone(), session.roles.clone()))
     }
@@ -148,11 +148,11 @@ impl Authority {
         revision: &PolicyRevision,
         entered: &Entered,
     ) -> Result<Arc<Policy>, ExplainError> {
-        let in_force = self.policy();
+        let in_force = self.shared.policy();
         if in_force.revision() == revision {
             return Ok(in_force);
         }
-        let files = self.store.policy_files(revision).await?;
+        let files = self.shared.store.policy_files(revision).await?;
         let files = files.ok_or_else(|| ExplainError::PolicyForgotten(revision.clone()))?;
         match entered.run(move |work| from_memory(&files, work)).await? {
             Ok(policy) => Ok(Arc::new(policy)),
@@ -168,7 +168,7 @@ impl Authority {
         decision: DecisionId,
     ) -> Result<Option<AuditRecord>, Unavailable> {
         let at = decision.made_at();
-        let last = self.store.audit_head().borrow().position;
+        let last = self.shared.store.audit_head().borrow().position;
         let mut query = AuditQuery {
             through: last,
             from: at,

@@ -17,8 +17,8 @@ use tessera_policy::{Stopped, Work};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
-    credential::authenticate::Principal,
     error::Unavailable,
+    principal::Principal,
     turns::{Turn, Turns},
 };
 

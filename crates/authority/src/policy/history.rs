@@ -8,9 +8,9 @@ use tessera_policy::{Diagnostic, Permission};
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::CallNotAllowed,
     policy::{apply::Applied, change::Trigger, error::ApplyError},
+    principal::Principal,
 };
 
 /// One attempt to apply the directory's policy.
@@ -174,7 +174,7 @@ impl Authority {
     /// The policy in force, and the last attempt to replace it.
     #[must_use]
     pub fn policy_status(&self) -> PolicyStatus {
-        let policy = self.policy();
+        let policy = self.shared.policy();
         let History {
             since,
             is_reconciled,
@@ -201,9 +201,9 @@ impl Authority {
     /// # Errors
     /// Refuses if policy does not permit it.
     pub fn policy_status_for(&self, principal: &Principal) -> Result<PolicyStatus, CallNotAllowed> {
-        self.require(principal, &Permission::ReadPolicies)?;
+        self.shared.require(principal, &Permission::ReadPolicies)?;
         let mut status = self.policy_status();
-        if !self.speaks_for_all_realms(principal) {
+        if !self.shared.speaks_for_all_realms(principal) {
             status.directory = None;
             status.last_attempt.outcome = status.last_attempt.outcome.without_content();
         }

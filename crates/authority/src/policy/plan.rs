@@ -7,7 +7,6 @@ use tessera_policy::{Diff, Permission, Stopped, diff_within};
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::Unavailable,
     policy::{
         apply::Applied,
@@ -17,6 +16,7 @@ use crate::{
         impact::SessionImpact,
         plan_id::PlanId,
     },
+    principal::Principal,
 };
 
 /// The effects of a change.
@@ -42,7 +42,7 @@ impl Authority {
         principal: &Principal,
         files: Option<Vec<(String, Vec<u8>)>>,
     ) -> Result<Plan, ApplyError> {
-        self.require(principal, &Permission::ReadPolicies)?;
+        self.shared.require(principal, &Permission::ReadPolicies)?;
         let entered = self.heavy.enter(principal).await?;
         let new = match files {
             None => self.read_directory_for(principal, &entered).await?,
@@ -50,7 +50,7 @@ impl Authority {
         };
         let new = Arc::new(new);
         self.check_realms(&new)?;
-        let old = self.policy();
+        let old = self.shared.policy();
         let impact = self.preview(&new, Some(entered.start())).await?;
         entered.check()?;
         let id = PlanId {
@@ -59,7 +59,7 @@ impl Authority {
         };
         let diff = entered.run(move |work| diff_within(&old, &new, work)).await?;
         let mut diff = diff.map_err(|Stopped| Unavailable::OutOfTime)?;
-        if !self.speaks_for_all_realms(principal) {
+        if !self.shared.speaks_for_all_realms(principal) {
             let realm = principal.realm_name();
             diff.routes.changes.retain(|change| change.names_only(realm));
         }

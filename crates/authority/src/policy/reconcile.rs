@@ -64,7 +64,7 @@ impl Authority {
         let walk = Arc::new(Mutex::new(Walk::new(self, policy, touched, running)));
         let walking = Arc::clone(&walk);
         let see = move |session: &Session| walking.lock().see(session);
-        self.store.walk_sessions(Box::new(see)).await?;
+        self.shared.store.walk_sessions(Box::new(see)).await?;
         Ok(mem::take(&mut walk.lock().reconciled))
     }
 
@@ -79,12 +79,12 @@ impl Authority {
         let reads = Reads::default().sessions(touched.iter().map(|touched| touched.id));
         let commit = ReconcileCommit {
             policy: policy.revision().clone(),
-            realms: self.realms.clone(),
-            now: self.clock.now(),
+            realms: self.shared.realms.clone(),
+            now: self.shared.clock.now(),
             touched,
         };
         let decide = move |state: &Snapshot| commit.decide(state);
-        let (is_in_force, _) = self.store.commit_with(priority, reads, decide).await?;
+        let (is_in_force, _) = self.shared.store.commit_with(priority, reads, decide).await?;
         Ok(is_in_force)
     }
 }
@@ -109,9 +109,9 @@ impl Walk {
         running: Option<Running>,
     ) -> Self {
         Self {
-            realms: authority.realms.clone(),
-            store: Arc::clone(&authority.store),
-            clock: Arc::clone(&authority.clock),
+            realms: authority.shared.realms.clone(),
+            store: Arc::clone(&authority.shared.store),
+            clock: Arc::clone(&authority.shared.clock),
             kinds: Kinds::new(Arc::clone(policy)),
             reconciled: Reconciled::default(),
             touched,

@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use tessera_core::{PolicyRevision, RealmKind, audit::Actor};
+use tessera_core::{PolicyRevision, audit::Actor};
 use tessera_policy::{Permission, Policy, Work};
 use tessera_store::StoreError;
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::CallNotAllowed,
     policy::{
         apply::Applied,
@@ -17,6 +16,7 @@ use crate::{
         files::load,
         heavy::{Entered, OWN_BUDGET},
     },
+    principal::Principal,
     turns::Turn,
 };
 
@@ -68,10 +68,10 @@ impl Authority {
         let alone = Arc::clone(&self.policy_changes).lock_owned().await;
         let changed = tokio::spawn(async move {
             let _held = (alone, turn);
-            let before = authority.policy();
+            let before = authority.shared.policy();
             let result = authority.make(trigger, &change, &actor).await;
-            let is_another = !Arc::ptr_eq(&before, &authority.policy());
-            let now = authority.clock.now();
+            let is_another = !Arc::ptr_eq(&before, &authority.shared.policy());
+            let now = authority.shared.clock.now();
             authority.policy_history.note(now, trigger, is_another, &result);
             if let Err(error) = &result {
                 authority.log_refusal(trigger, error);
@@ -85,7 +85,7 @@ impl Authority {
         let findings = error.diagnostics();
         tracing::error!(
             trigger = trigger.as_str(),
-            in_force = %self.policy().revision(),
+            in_force = %self.shared.policy().revision(),
             findings = findings.len(),
             error = error.summary(),
             "a change of policy failed"
@@ -103,8 +103,8 @@ impl Authority {
 
     async fn make(&self, trigger: Trigger, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
         // The policy that another node put in force is the one that this change replaces.
-        self.current().await?;
-        let in_force = self.policy().revision().clone();
+        self.shared.current().await?;
+        let in_force = self.shared.policy().revision().clone();
         let policy = self.read_directory().await?;
         if trigger == Trigger::Change && self.was_replaced(&policy, &in_force).await? {
             tracing::warn!(
@@ -134,10 +134,10 @@ impl Authority {
     /// Whether a policy was in force before and is not now, if several nodes each have a directory: files that reach
     /// one node later than another must not put a replaced policy in force again.
     async fn was_replaced(&self, policy: &Policy, in_force: &PolicyRevision) -> Result<bool, StoreError> {
-        if !self.is_one_of_several() || policy.revision() == in_force {
+        if !self.shared.is_one_of_several() || policy.revision() == in_force {
             return Ok(false);
         }
-        Ok(self.store.policy_files(policy.revision()).await?.is_some())
+        Ok(self.shared.store.policy_files(policy.revision()).await?.is_some())
     }
 
     pub(crate) async fn read_directory(&self) -> Result<Arc<Policy>, ApplyError> {
@@ -156,24 +156,16 @@ impl Authority {
             .run(move |work| Policy::load_within(&directory, work))
             .await?;
         let read = read.map_err(ApplyError::from);
-        if self.speaks_for_all_realms(principal) {
+        if self.shared.speaks_for_all_realms(principal) {
             return read;
         }
         read.map_err(ApplyError::without_content)
     }
 
-    /// Whether a client's key is of a production realm, if one is served: a sandbox realm must not decide what concerns
-    /// every realm.
-    pub(crate) fn speaks_for_all_realms(&self, principal: &Principal) -> bool {
-        let mut realms = self.realms.values();
-        principal.realm().kind == RealmKind::Production
-            || !realms.any(|realm| realm.kind == RealmKind::Production)
-    }
-
     /// A change of policy applies to every realm.
     pub(crate) fn may_apply(&self, principal: &Principal) -> Result<(), CallNotAllowed> {
-        self.require(principal, &Permission::ApplyPolicies)?;
-        if !self.speaks_for_all_realms(principal) {
+        self.shared.require(principal, &Permission::ApplyPolicies)?;
+        if !self.shared.speaks_for_all_realms(principal) {
             let required = format!("{} in a production realm", Permission::ApplyPolicies.scope());
             return Err(principal.not_allowed(required));
         }

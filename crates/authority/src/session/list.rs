@@ -8,9 +8,9 @@ use tessera_store::{Page, PageRequest, SessionIndex, StoredSession};
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::Unavailable,
     page::{LIST_BYTES_MAX, Listed, page_request},
+    principal::Principal,
     session::error::SessionError,
 };
 
@@ -45,11 +45,16 @@ impl Authority {
     /// # Errors
     /// [`SessionError::NotFound`] also if the caller may not see it.
     pub async fn session(&self, principal: &Principal, id: SessionId) -> Result<ListedSession, SessionError> {
-        let stored = self.store.session(id).await?.ok_or(SessionError::NotFound)?;
+        let stored = self
+            .shared
+            .store
+            .session(id)
+            .await?
+            .ok_or(SessionError::NotFound)?;
         let session = &stored.session;
         let may_see = session.realm == *principal.realm_name()
             && (session.client == *principal.client()
-                || self.require(principal, &Permission::ReadSessions).is_ok());
+                || self.shared.require(principal, &Permission::ReadSessions).is_ok());
         if !may_see {
             return Err(SessionError::NotFound);
         }
@@ -68,7 +73,7 @@ impl Authority {
         page_token: &str,
     ) -> Result<Listed<ListedSession>, SessionError> {
         if !matches!(&by, SessionsBy::Client(client) if client == principal.client()) {
-            self.require(principal, &Permission::ReadSessions)?;
+            self.shared.require(principal, &Permission::ReadSessions)?;
         }
         let realm = principal.realm_name().clone();
         let index = match by {
@@ -100,7 +105,7 @@ impl Authority {
         loop {
             let limit = STEP.min(wanted.limit.saturating_sub(items.len()));
             let request = PageRequest { after, limit };
-            let step = self.store.sessions(index.clone(), request).await?;
+            let step = self.shared.store.sessions(index.clone(), request).await?;
             for stored in step.items {
                 bytes = bytes.saturating_add(bytes_of(&stored.session));
                 if bytes > LIST_BYTES_MAX
@@ -120,7 +125,7 @@ impl Authority {
     }
 
     fn listed(&self, stored: StoredSession) -> ListedSession {
-        let condition = match (stored.session.condition(self.clock.now()), stored.ended) {
+        let condition = match (stored.session.condition(self.shared.clock.now()), stored.ended) {
             (Condition::Active, Some(reason)) => Condition::Revoked(reason),
             (condition, _) => condition,
         };

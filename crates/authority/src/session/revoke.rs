@@ -18,8 +18,8 @@ use self::{
 };
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::CallNotAllowed,
+    principal::Principal,
     session::{cutoff::Matched, error::RevokeError},
 };
 
@@ -69,11 +69,11 @@ impl Authority {
             authority: self,
             principal,
             request,
-            now: self.clock.now(),
+            now: self.shared.clock.now(),
         };
         match &request.target {
             RevokeTarget::Token(token) if token.expose().starts_with(refresh::PREFIX) => {
-                match RefreshToken::open(token.expose(), &self.server_keys.load()) {
+                match RefreshToken::open(token.expose(), &self.shared.server_keys.load()) {
                     Some(token) => operation.session(token.session).await,
                     None => Ok(operation.nothing()),
                 }
@@ -109,13 +109,13 @@ impl RevokeOperation<'_> {
         };
         let claims = verified.claims();
         // Verifiers may accept it for the leeway after its end.
-        let is_over = self.authority.clock.settled() >= claims.expires_at.plus(LEEWAY_MAX);
+        let is_over = self.authority.shared.clock.settled() >= claims.expires_at.plus(LEEWAY_MAX);
         if claims.realm != *self.principal.realm_name() || is_over {
             return Ok(self.nothing());
         }
         self.require_unless_own(&claims.client)?;
         let is_revoked = {
-            let revocations = self.authority.store.log().revocations().read();
+            let revocations = self.authority.shared.store.log().revocations().read();
             revocations.revokes_token(claims, verified.key_id())
         };
         if is_revoked {
@@ -125,13 +125,13 @@ impl RevokeOperation<'_> {
             return Ok(Revoked::of(1, None));
         }
         let changes = end_token(claims, &self.cause());
-        let placed = self.authority.store.write(changes).await?;
+        let placed = self.authority.shared.store.write(changes).await?;
         self.authority.verified.forget(token);
         Ok(self.done(1, &placed))
     }
 
     async fn session(&self, id: SessionId) -> Result<Revoked, RevokeError> {
-        let stored = self.authority.store.session(id).await?;
+        let stored = self.authority.shared.store.session(id).await?;
         let Some(session) = stored
             .map(|stored| stored.session)
             .filter(|session| session.realm == *self.principal.realm_name())
@@ -148,7 +148,7 @@ impl RevokeOperation<'_> {
         let cause = self.cause();
         let end = move |state: &Snapshot| end_session(id, &cause, state);
         let reads = Reads::default().session(id);
-        let ((), placed) = self.authority.store.commit(reads, end).await?;
+        let ((), placed) = self.authority.shared.store.commit(reads, end).await?;
         if placed.last().is_none() {
             return Ok(self.nothing());
         }
@@ -162,7 +162,7 @@ impl RevokeOperation<'_> {
             return Ok(self.nothing());
         };
         for permission in &end.needs {
-            self.authority.require(self.principal, permission)?;
+            self.authority.shared.require(self.principal, permission)?;
         }
         let matched = self.matched(end.index.clone()).await?;
         if self.request.validate_only {
@@ -174,7 +174,7 @@ impl RevokeOperation<'_> {
             .as_ref()
             .is_some_and(|client| self.authority.disabled.insert(realm, client));
         let changes = end.changes(&matched, &self.cause());
-        let placed = self.authority.store.write(changes).await;
+        let placed = self.authority.shared.store.write(changes).await;
         if let (Err(_), true, Some(client)) = (&placed, is_new, &disabled) {
             self.authority.disabled.remove(realm, client);
         }
@@ -187,6 +187,7 @@ impl RevokeOperation<'_> {
         loop {
             let page = self
                 .authority
+                .shared
                 .store
                 .sessions(index.clone(), PageRequest { after, limit: STEP })
                 .await?;
@@ -206,8 +207,14 @@ impl RevokeOperation<'_> {
     /// Whether revoking it ends anything: a refresh, or an access token that a verifier may still accept. A session
     /// whose API key was revoked counts until it is revoked itself: verifiers receive events of sessions, not of keys.
     pub(crate) fn is_live(&self, session: &Session) -> bool {
-        session.is_live(self.authority.clock.settled())
-            && self.authority.store.log().ended_with_others(session).is_none()
+        session.is_live(self.authority.shared.clock.settled())
+            && self
+                .authority
+                .shared
+                .store
+                .log()
+                .ended_with_others(session)
+                .is_none()
     }
 
     fn require_unless_own(&self, owner: &ClientName) -> Result<(), CallNotAllowed> {
@@ -215,6 +222,7 @@ impl RevokeOperation<'_> {
             return Ok(());
         }
         self.authority
+            .shared
             .require(self.principal, &Permission::RevokeSessions)
     }
 
@@ -230,14 +238,14 @@ impl RevokeOperation<'_> {
     }
 
     pub(crate) fn nothing(&self) -> Revoked {
-        let cursor = (!self.request.validate_only).then(|| self.authority.position());
+        let cursor = (!self.request.validate_only).then(|| self.authority.shared.position());
         Revoked::of(0, cursor)
     }
 
     pub(crate) fn done(&self, matched: u64, placed: &Placed) -> Revoked {
         let cursor = match placed.last() {
-            Some(last) => self.authority.cursor_at(last),
-            None => self.authority.position(),
+            Some(last) => self.authority.shared.cursor_at(last),
+            None => self.authority.shared.position(),
         };
         Revoked {
             is_change: true,

@@ -132,7 +132,7 @@ impl Authority {
                     id: record.id.clone(),
                     paserk: record.public.clone(),
                     realm: record.realm.clone(),
-                    issuer: self.realms.get(&record.realm)?.issuer.clone(),
+                    issuer: self.shared.realms.get(&record.realm)?.issuer.clone(),
                     status: record.status,
                     not_before: record.not_before,
                     not_after: record.not_after,
@@ -147,8 +147,8 @@ impl Authority {
     /// store.
     pub(crate) async fn turn_to_change_keys(&self) -> Result<KeyTurn<'_>, Unavailable> {
         let turn = self.key_changes.turn.lock().await;
-        let alone = self.store.alone().await?;
-        if self.has_unused_keys() || self.is_one_of_several() {
+        let alone = self.shared.store.alone().await?;
+        if self.has_unused_keys() || self.shared.is_one_of_several() {
             self.reload_keys().await?;
             self.key_changes.is_unused.store(false, Ordering::SeqCst);
         }
@@ -176,7 +176,7 @@ impl Authority {
         changes: Changes,
     ) -> Result<Placed, Unavailable> {
         self.key_changes.is_unused.store(true, Ordering::SeqCst);
-        let placed = self.store.write(changes).await?;
+        let placed = self.shared.store.write(changes).await?;
         self.reload_keys().await?;
         self.key_changes.is_unused.store(false, Ordering::SeqCst);
         Ok(placed)
@@ -185,7 +185,7 @@ impl Authority {
     /// Updates the keys to those of a position of the log, or of a later one. An event can be seen before its change is
     /// used: a caller that saw the event, and then reads the keys, must not get the keys from before the change.
     pub(crate) async fn keys_reach(&self, position: Sequence) -> Result<(), Unavailable> {
-        self.followed_through(position).await?;
+        self.shared.followed_through(position).await?;
         if !self.has_unused_keys() {
             return Ok(());
         }
@@ -204,9 +204,9 @@ impl Authority {
     }
 
     async fn read_keys(&self, read_through: &mut Sequence) -> Result<(), Unavailable> {
-        let through = self.committed();
-        let records = self.store.signing_keys().await?;
-        let keys = KeySet::open(records, &self.realms, &self.server_keys.load())
+        let through = self.shared.committed();
+        let records = self.shared.store.signing_keys().await?;
+        let keys = KeySet::open(records, &self.shared.realms, &self.shared.server_keys.load())
             .map_err(|_| Unavailable::Defect("a signing key that was just stored does not open"))?;
         self.keys.store(Arc::new(keys));
         *read_through = through;

@@ -18,6 +18,7 @@ impl RevokeOperation<'_> {
     /// A revoked signing key is replaced in the same commit: the realm is never without one.
     pub(crate) async fn signing_key(&self, id: &KeyId) -> Result<Revoked, RevokeError> {
         self.authority
+            .shared
             .require(self.principal, &Permission::RevokeSigningKeys)?;
         let realm = self.principal.realm_name();
         let mut turn = self.authority.turn_to_change_keys().await?;
@@ -32,7 +33,7 @@ impl RevokeOperation<'_> {
         let replacement = if old.status == KeyStatus::Active {
             let key = new_key(
                 self.principal.realm(),
-                &self.authority.server_keys.load(),
+                &self.authority.shared.server_keys.load(),
                 self.now,
             );
             Some(key.map_err(|_| Unavailable::Defect("a new signing key can't be made"))?)
@@ -56,7 +57,12 @@ impl RevokeOperation<'_> {
         }
         loop {
             let request = PageRequest { after, limit: STEP };
-            let page = self.authority.store.sessions(index.clone(), request).await?;
+            let page = self
+                .authority
+                .shared
+                .store
+                .sessions(index.clone(), request)
+                .await?;
             let retired_at = key.not_after.unwrap_or(Timestamp::MAX);
             let signed = page.items.iter();
             let signed = signed

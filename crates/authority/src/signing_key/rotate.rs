@@ -13,9 +13,9 @@ use tessera_store::Changes;
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
     error::Unavailable,
     log::event::{signing_key_activated, signing_key_begins, signing_key_published},
+    principal::Principal,
     signing_key::{error::SigningKeyError, key_set::KeyTurn, lifecycle::new_key, schedule::RotationStep},
 };
 
@@ -44,7 +44,7 @@ impl Authority {
     /// # Errors
     /// Refuses callers that may not read them.
     pub fn signing_keys(&self, principal: &Principal) -> Result<Vec<SigningKeyState>, SigningKeyError> {
-        self.require(principal, &Permission::ReadSigningKeys)?;
+        self.shared.require(principal, &Permission::ReadSigningKeys)?;
         let realm = principal.realm_name();
         let keys = self.keys.load();
         let mut states: Vec<_> = keys
@@ -66,7 +66,7 @@ impl Authority {
         principal: &Principal,
         at_once: bool,
     ) -> Result<SigningKeyState, SigningKeyError> {
-        self.require(principal, &Permission::RotateSigningKeys)?;
+        self.shared.require(principal, &Permission::RotateSigningKeys)?;
         let mut turn = self.turn_to_change_keys().await?;
         let realm = principal.realm();
         let published = self.published_key(&realm.name);
@@ -90,7 +90,12 @@ impl Authority {
     /// # Errors
     /// Fails if the store can't be written; the next call tries again.
     pub async fn advance_signing_keys(&self) -> Result<(), SigningKeyError> {
-        let steps = || self.realms.values().map(|realm| (realm, self.next_step(realm)));
+        let steps = || {
+            self.shared
+                .realms
+                .values()
+                .map(|realm| (realm, self.next_step(realm)))
+        };
         // With a shared store, a turn takes a connection.
         if steps().all(|(_, step)| step == RotationStep::Wait) && !self.has_unused_change_of_keys() {
             return Ok(());
@@ -115,7 +120,7 @@ impl Authority {
         let keys = self.keys.load();
         let of_realm = keys.records().filter(|key| key.realm == realm.name);
         self.key_rotation
-            .next_step(of_realm, self.clock.now(), self.clock.settled())
+            .next_step(of_realm, self.shared.clock.now(), self.shared.clock.settled())
     }
 
     /// Whether a required verifier, at this node or another, may not have a published key yet.
@@ -131,8 +136,8 @@ impl Authority {
         at_once: bool,
         actor: &Actor,
     ) -> Result<KeyId, SigningKeyError> {
-        let now = self.clock.now();
-        let mut key = new_key(realm, &self.server_keys.load(), now)?;
+        let now = self.shared.clock.now();
+        let mut key = new_key(realm, &self.shared.server_keys.load(), now)?;
         let until = now.plus(key.token_ttl_max);
         let mut changes = Changes::default();
         if at_once {
@@ -167,7 +172,7 @@ impl Authority {
     ) -> Result<KeyId, SigningKeyError> {
         let key = self.keys.load().record(id).cloned();
         let key = key.ok_or(Unavailable::Defect("a published signing key is gone"))?;
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let until = now.plus(key.token_ttl_max);
         let mut changes = Changes {
             audit: vec![self.activation(&key.realm, id, now, actor)],
@@ -238,7 +243,9 @@ impl Authority {
     /// The position at which a key was published. After a restart it is not known: it is before this one, at least.
     fn published_at(&self, id: &KeyId) -> Sequence {
         let mut published = self.published.lock();
-        *published.entry(id.clone()).or_insert_with(|| self.committed())
+        *published
+            .entry(id.clone())
+            .or_insert_with(|| self.shared.committed())
     }
 
     fn state_of(&self, key: &SigningKey) -> SigningKeyState {

@@ -46,14 +46,19 @@ impl Authority {
     /// What the server keys are needed for.
     #[must_use]
     pub fn server_key_status(&self) -> ServerKeyStatus {
-        let (server_keys, keys) = (self.server_keys.load(), self.keys.load());
+        let (server_keys, keys) = (self.shared.server_keys.load(), self.keys.load());
         let sealed_with = |id: &str| keys.records().filter(|key| key.sealed_with == id).count();
         let current = server_keys.current().id();
         let since = keys.records().filter(|key| key.sealed_with == current);
         let since = since.map(|key| key.sealed_at).min();
-        let idle = self.realms.values().map(|realm| realm.limits.idle_ttl).max();
+        let idle = self
+            .shared
+            .realms
+            .values()
+            .map(|realm| realm.limits.idle_ttl)
+            .max();
         let until = since
-            .unwrap_or_else(|| self.clock.now())
+            .unwrap_or_else(|| self.shared.clock.now())
             .plus(idle.unwrap_or(Seconds::DAY));
         ServerKeyStatus {
             current: current.to_owned(),
@@ -79,7 +84,7 @@ impl Authority {
 
     /// The same for the ids of keys, the current one first.
     pub fn has_server_keys_of<'a>(&self, ids: impl Iterator<Item = &'a str>) -> bool {
-        self.server_keys.load().ids().eq(ids)
+        self.shared.server_keys.load().ids().eq(ids)
     }
 
     /// The files of the server keys changed, and can't be used; or they can be used again.
@@ -94,17 +99,17 @@ impl Authority {
     /// Fails if a needed server key is missing, or if the store can't be written: the keys from before stay in use.
     pub async fn replace_server_keys(&self, keys: ServerKeys) -> Result<usize, SetupError> {
         let mut turn = self.turn_to_change_keys().await.map_err(unavailable)?;
-        let records = self.store.signing_keys().await?;
-        check_sealed(&records, &self.realms, &keys)?;
-        let signing_keys = reseal(&records, &keys, self.clock.now());
+        let records = self.shared.store.signing_keys().await?;
+        check_sealed(&records, &self.shared.realms, &keys)?;
+        let signing_keys = reseal(&records, &keys, self.shared.clock.now());
         let resealed = signing_keys.len();
-        let before = self.server_keys.swap(Arc::new(keys));
+        let before = self.shared.server_keys.swap(Arc::new(keys));
         let changes = Changes {
             signing_keys,
             ..Changes::default()
         };
         if let Err(error) = self.commit_keys(&mut turn, changes).await {
-            self.server_keys.store(before);
+            self.shared.server_keys.store(before);
             return Err(unavailable(error));
         }
         Ok(resealed)

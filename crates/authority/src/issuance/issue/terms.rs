@@ -9,8 +9,8 @@ use tessera_token::RefreshSecret;
 
 use super::IssueRequest;
 use crate::{
-    credential::authenticate::Principal,
     issuance::{error::IssueError, scopes::Grant},
+    principal::Principal,
 };
 
 /// A request that fits the realm and the catalogue.

@@ -11,10 +11,10 @@ use tessera_token::{NoEntropy, RefreshToken, random};
 
 use super::RefreshRequest;
 use crate::{
-    credential::authenticate::Identity,
     error::Unavailable,
     issuance::{error::RefreshError, scopes::Grant, tokens::Committed},
     log::event::session_revoked,
+    principal::Identity,
 };
 
 /// A presented token that is about to be spent.
