@@ -1,6 +1,7 @@
 //! The audit trail: reading it, checking it, and the records that are not part of a change.
 
 pub(crate) mod checkpoint;
+pub(crate) mod delivery;
 pub(crate) mod error;
 pub(crate) mod filter;
 pub(crate) mod line;

@@ -168,8 +168,8 @@ async fn follow(authority: Weak<Authority>) {
         authority.shared.followed.set_stuck(is_stuck);
         // Also if this node can't follow: others wait for its subscribers, and do its work.
         let told = async {
-            authority.look_at_others().await?;
-            authority.tell_others(authority.shared.followed.position()).await
+            authority.others.look().await?;
+            authority.others.tell(authority.shared.followed.position()).await
         };
         match followed.and(told.await) {
             Ok(()) => {

@@ -21,6 +21,7 @@ mod others;
 mod page;
 mod policy;
 mod principal;
+mod report;
 mod session;
 mod shared;
 mod signing_key;
@@ -85,6 +86,7 @@ pub use operation::{
     backup::{BackupError, BackupPart, BackupState, BackupStream, MadeBackup},
     restore::{Restored, Restoring, end_everything},
 };
+pub use others::OtherNodes;
 pub use page::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
 pub use policy::{
     apply::Applied,
@@ -120,7 +122,6 @@ use crate::{
     issuance::refresh::outcome::RefreshCounts,
     log::subscribers::Subscribers,
     operation::backup::Backups,
-    others::Others,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
     shared::Shared,
     signing_key::{
@@ -150,7 +151,7 @@ pub struct Authority {
     pub(crate) server_keys_refused: AtomicBool,
     pub(crate) refusals: Refusals,
     pub(crate) refreshes: RefreshCounts,
-    pub(crate) sinks: AuditSinks,
+    pub(crate) sinks: Arc<AuditSinks>,
     pub(crate) disabled: DisabledClients,
     pub(crate) used_api_keys: UsedApiKeys,
     pub(crate) ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
@@ -159,12 +160,12 @@ pub struct Authority {
     pub(crate) verified: VerifiedTokens,
     pub(crate) watch_stall_max: Duration,
     pub(crate) staleness_bound_max: StalenessBound,
-    pub(crate) subscribers: Subscribers,
+    pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) key_rotation: KeyRotation,
     pub(crate) published: Published,
     pub(crate) key_changes: KeyChanges,
     pub(crate) backups: Backups,
-    pub(crate) others: Others,
+    pub(crate) others: Arc<OtherNodes>,
     /// How often dead data was removed.
     pub(crate) purges: AtomicU64,
 }
@@ -192,6 +193,12 @@ impl Authority {
     #[must_use]
     pub fn policy_work_running(&self) -> usize {
         self.heavy.running()
+    }
+
+    /// The other nodes that share the store.
+    #[must_use]
+    pub fn other_nodes(&self) -> &OtherNodes {
+        &self.others
     }
 
     /// The sinks of the audit trail.
@@ -275,7 +282,7 @@ impl Authority {
         // Without these writes, the stored times are only too early.
         drop(self.write_used_api_keys(Priority::Foreground).await);
         drop(self.note_alive().await);
-        self.tell_others_of_the_end().await;
+        self.others.tell_of_the_end().await;
         Ok(self.shared.store.close().await?)
     }
 

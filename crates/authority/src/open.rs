@@ -28,8 +28,9 @@ use crate::{
     issuance::refresh::outcome::RefreshCounts,
     log::subscribers::{StalenessBound, Subscribers},
     operation::{backup::Backups, timekeeping::setting},
-    others::Others,
+    others::OtherNodes,
     policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
+    report::Report,
     shared::Shared,
     signing_key::{
         key_set::{KeyChanges, KeySet},
@@ -131,10 +132,22 @@ impl Authority {
         let keys = keys_at_start(&store, &realms, &server_keys, clock.as_ref()).await?;
         let shared = Shared::new(store, clock, realms, policy, server_keys, through);
         let (store, clock) = (&shared.store, &shared.clock);
+        let sinks = Arc::new(AuditSinks::new(
+            Arc::clone(store),
+            Arc::clone(clock),
+            settings.audit_sinks,
+        ));
+        let subscribers = Arc::new(Subscribers::new(settings.staleness_bounds));
+        let policy_changes = Arc::default();
+        let report = Report {
+            subscribers: Arc::clone(&subscribers),
+            sinks: Arc::clone(&sinks),
+            policy_changes: Arc::clone(&policy_changes),
+        };
         let authority = Arc::new(Self {
             refusals: Refusals::new(Arc::clone(store), Arc::clone(clock)),
             refreshes: RefreshCounts::of(shared.realms.keys()),
-            sinks: AuditSinks::new(Arc::clone(store), Arc::clone(clock), settings.audit_sinks),
+            sinks,
             disabled: DisabledClients::new(settings.disabled_clients),
             used_api_keys: UsedApiKeys::default(),
             ending_api_keys: ArcSwap::default(),
@@ -142,7 +155,7 @@ impl Authority {
             policy_history: PolicyHistory::new(shared.now()),
             policy_unusable: parking_lot::Mutex::default(),
             reconciling: Reconciling::default(),
-            policy_changes: Arc::default(),
+            policy_changes,
             heavy: Heavy::new(),
             audit_reads: AuditReads::new(),
             server_keys_refused: AtomicBool::default(),
@@ -152,12 +165,12 @@ impl Authority {
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),
-            subscribers: Subscribers::new(settings.staleness_bounds),
+            subscribers,
             key_rotation,
             published: Published::default(),
             key_changes: KeyChanges::default(),
             backups: Backups::new(settings.last_backup),
-            others: Others::new(),
+            others: Arc::new(OtherNodes::new(Arc::clone(&shared), Box::new(report))),
             purges: AtomicU64::default(),
             shared,
         });

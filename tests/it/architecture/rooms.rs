@@ -36,7 +36,8 @@ const AUTHORITY: Rooms = Rooms {
             &["error", "log", "principal", "session", "signing_key"],
         ),
         ("following", &["error", "policy"]),
-        ("others", &["error"]),
+        ("others", &["error", "shared"]),
+        ("report", &["audit", "log", "others"]),
         (
             "open",
             &[
@@ -49,6 +50,7 @@ const AUTHORITY: Rooms = Rooms {
                 "operation",
                 "others",
                 "policy",
+                "report",
                 "shared",
                 "signing_key",
             ],
@@ -139,7 +141,6 @@ const CIRCLES: [(&str, &[&str], &str); 17] = [
             "log/subscribers",
             "operation/backup",
             "operation/timekeeping",
-            "others",
             "policy/abandoned",
             "policy/apply",
             "policy/heavy",

@@ -26,7 +26,7 @@ impl Authority {
         principal: &Principal,
     ) -> Result<(Vec<ListedSubscriber>, Sequence), SubscriberError> {
         self.shared.require(principal, &Permission::ReadSubscribers)?;
-        let others = self.other_nodes().await?;
+        let others = self.others.now().await?;
         let listed = self.listed_subscribers(Some(principal.realm_name()), &others);
         Ok((listed, self.shared.committed()))
     }
@@ -41,14 +41,14 @@ impl Authority {
     /// if they are not known now.
     #[must_use]
     pub fn required_subscribers_of_all_nodes(&self) -> Vec<ListedSubscriber> {
-        let others = self.other_nodes_lately().unwrap_or_default();
+        let others = self.others.lately().unwrap_or_default();
         self.listed_subscribers(None, &others)
     }
 
     fn listed_subscribers(&self, realm: Option<&RealmName>, others: &[OtherNode]) -> Vec<ListedSubscriber> {
         let of_realm = |state: &SubscriberState| realm.is_none_or(|realm| state.key.realm == *realm);
         let here = self.subscribers.all().into_iter().filter(of_realm);
-        let node = self.node_name();
+        let node = self.others.node_name();
         let here = here.map(|state| ListedSubscriber {
             node: node.map(str::to_owned),
             state,
@@ -88,13 +88,13 @@ impl Authority {
             client,
             name,
         };
-        let others = self.other_nodes().await?;
+        let others = self.others.now().await?;
         let theirs = others
             .iter()
             .flat_map(|other| other.subscribers(Some(&key.realm)));
         let open_elsewhere = theirs.filter(|state| state.is_open && state.key == key).count();
         let open_here = self.subscribers.evict(&key)?;
-        self.tell_others_at_once().await?;
+        self.others.tell_at_once().await?;
         Ok(open_here.saturating_add(open_elsewhere))
     }
 }

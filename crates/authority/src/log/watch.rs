@@ -178,7 +178,7 @@ impl Authority {
         let cursor = self.own_cursor(cursor).await?;
         let realm = principal.realm_name();
         let propagated = self.subscribers.wait_for(realm, cursor.sequence).await;
-        let others = self.others_reach(realm, cursor.sequence).await?;
+        let others = self.others.reach(realm, cursor.sequence).await?;
         if others.is_empty() {
             return Ok(propagated);
         }

@@ -29,11 +29,6 @@ impl Authority {
         *self.reconciling.with.lock() = with;
     }
 
-    /// Whether a policy is being put in force here, or live sessions are being reconciled with it.
-    pub(crate) fn is_changing_policy(&self) -> bool {
-        self.policy_changes.try_lock().is_err()
-    }
-
     /// Reconciles live sessions with the policy in force if that was left undone and this is the oldest of the nodes.
     pub(crate) fn take_over_reconciling(self: &Arc<Self>) {
         let Ok(alone) = Arc::clone(&self.policy_changes).try_lock_owned() else {
@@ -76,7 +71,6 @@ impl Authority {
         let does =
             |other: &OtherNode| other.is_at_work() && (other.is_older || other.report.is_changing_policy);
         // If the other nodes are not known, this one can't know that it is the one.
-        self.other_nodes_lately()
-            .is_none_or(|others| others.iter().any(does))
+        self.others.lately().is_none_or(|others| others.iter().any(does))
     }
 }

@@ -126,7 +126,7 @@ impl Authority {
     /// Whether a required verifier, at this node or another, may not have a published key yet.
     async fn is_waited_for(&self, realm: &RealmName, id: &KeyId) -> Result<bool, Unavailable> {
         let is_waited_for = self.waits_for(realm, id).is_some();
-        Ok(is_waited_for || self.others_are_behind(realm, self.published_at(id)).await?)
+        Ok(is_waited_for || self.others.are_behind(realm, self.published_at(id)).await?)
     }
 
     async fn publish(

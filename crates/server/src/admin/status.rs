@@ -37,7 +37,7 @@ pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value 
         "log_sequence": authority.position().sequence.0,
         "policy": policy(authority),
         "realms": realms,
-        "node": authority.node_name(),
+        "node": authority.other_nodes().node_name(),
         "verifiers": verifiers(authority),
         "other_nodes": other_nodes(authority),
         "backup": backup(authority),
@@ -138,7 +138,7 @@ fn verifiers(authority: &Authority) -> Vec<Value> {
 /// The nodes that share the store; null if it can't be read.
 fn other_nodes(authority: &Authority) -> Option<Vec<Value>> {
     let committed = authority.position().sequence.0;
-    let nodes = authority.other_nodes_lately()?;
+    let nodes = authority.other_nodes().lately()?;
     let nodes = nodes.iter().map(|node| {
         json!({
             "name": node.name,

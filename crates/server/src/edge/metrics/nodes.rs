@@ -43,7 +43,7 @@ impl NodeMetrics {
             let number = i64::try_from(number).unwrap_or(i64::MAX);
             self.nodes.get_or_create(&StateLabel { state }).set(number);
         };
-        let Some(others) = authority.other_nodes_lately() else {
+        let Some(others) = authority.other_nodes().lately() else {
             self.lag.set(0);
             return;
         };
