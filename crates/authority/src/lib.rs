@@ -76,6 +76,7 @@ pub use issuance::{
 pub use log::{
     administer::ListedSubscriber,
     error::{SubscriberError, WatchError},
+    fence::Fence,
     filter::WatchFilter,
     message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
     subscribers::{Propagated, StalenessBound},
@@ -120,7 +121,6 @@ use crate::{
     audit::reading::AuditReads,
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     issuance::refresh::outcome::RefreshCounts,
-    log::subscribers::Subscribers,
     operation::backup::Backups,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
     shared::Shared,
@@ -160,7 +160,7 @@ pub struct Authority {
     pub(crate) verified: VerifiedTokens,
     pub(crate) watch_stall_max: Duration,
     pub(crate) staleness_bound_max: StalenessBound,
-    pub(crate) subscribers: Arc<Subscribers>,
+    pub(crate) fence: Arc<Fence>,
     pub(crate) key_rotation: KeyRotation,
     pub(crate) published: Published,
     pub(crate) key_changes: KeyChanges,
@@ -193,6 +193,12 @@ impl Authority {
     #[must_use]
     pub fn policy_work_running(&self) -> usize {
         self.heavy.running()
+    }
+
+    /// The required subscribers.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// The other nodes that share the store.

@@ -3,6 +3,7 @@
 pub(crate) mod administer;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod fence;
 pub(crate) mod filter;
 pub(crate) mod message;
 pub(crate) mod propagated;

@@ -26,7 +26,10 @@ use crate::{
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     error::{SetupError, Unavailable},
     issuance::refresh::outcome::RefreshCounts,
-    log::subscribers::{StalenessBound, Subscribers},
+    log::{
+        fence::Fence,
+        subscribers::{StalenessBound, Subscribers},
+    },
     operation::{backup::Backups, timekeeping::setting},
     others::OtherNodes,
     policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
@@ -144,6 +147,8 @@ impl Authority {
             sinks: Arc::clone(&sinks),
             policy_changes: Arc::clone(&policy_changes),
         };
+        let others = Arc::new(OtherNodes::new(Arc::clone(&shared), Box::new(report)));
+        let fence = Arc::new(Fence::new(Arc::clone(&shared), subscribers, Arc::clone(&others)));
         let authority = Arc::new(Self {
             refusals: Refusals::new(Arc::clone(store), Arc::clone(clock)),
             refreshes: RefreshCounts::of(shared.realms.keys()),
@@ -165,12 +170,12 @@ impl Authority {
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),
-            subscribers,
+            fence,
             key_rotation,
             published: Published::default(),
             key_changes: KeyChanges::default(),
             backups: Backups::new(settings.last_backup),
-            others: Arc::new(OtherNodes::new(Arc::clone(&shared), Box::new(report))),
+            others,
             purges: AtomicU64::default(),
             shared,
         });

@@ -4,7 +4,7 @@ use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
 use tessera_store::{OtherNode, SubscriberKey, SubscriberState};
 
-use crate::{Authority, log::error::SubscriberError, principal::Principal};
+use crate::{log::error::SubscriberError, log::fence::Fence, principal::Principal};
 
 /// One stream of a required subscriber, and its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct ListedSubscriber {
     pub state: SubscriberState,
 }
 
-impl Authority {
+impl Fence {
     /// The required subscribers of the caller's realm, at all nodes, with the position of the log against which they
     /// are measured.
     ///

@@ -19,7 +19,7 @@ pub struct WatchStart {
     pub filter: WatchFilter,
     /// The subscriber's name for itself.
     pub subscriber: Option<SubscriberName>,
-    /// Whether [`await_propagation`](crate::Authority::await_propagation) waits for it; it then needs a name.
+    /// Whether [`await_propagation`](crate::Fence::await_propagation) waits for it; it then needs a name.
     pub required: bool,
     /// How long it keeps answering without a checkpoint.
     pub staleness_bound: StalenessBound,

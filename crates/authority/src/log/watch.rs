@@ -22,7 +22,7 @@ use crate::{
         error::WatchError,
         filter::WatchFilter,
         message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
-        subscribers::{EVICTED_FOR, Membership, Propagated},
+        subscribers::{EVICTED_FOR, Membership},
     },
     principal::Principal,
 };
@@ -112,11 +112,14 @@ impl Authority {
                     client: principal.client().clone(),
                     name,
                 };
-                self.subscribers.join(owned, acknowledged, start.staleness_bound)
+                self.fence
+                    .subscribers
+                    .join(owned, acknowledged, start.staleness_bound)
             })
             .transpose()?;
         if member.is_some() {
             let kept = self
+                .fence
                 .subscribers
                 .keep_bound(self.shared.store.as_ref(), &realm)
                 .await;
@@ -165,29 +168,6 @@ impl Authority {
         Ok(())
     }
 
-    /// Returns when every required subscriber of the realm has the cursor, or refuses by itself.
-    ///
-    /// # Errors
-    /// See [`WatchError`].
-    pub async fn await_propagation(
-        &self,
-        principal: &Principal,
-        cursor: &str,
-    ) -> Result<Propagated, WatchError> {
-        self.shared.require(principal, &Permission::Watch)?;
-        let cursor = self.own_cursor(cursor).await?;
-        let realm = principal.realm_name();
-        let propagated = self.subscribers.wait_for(realm, cursor.sequence).await;
-        let others = self.others.reach(realm, cursor.sequence).await?;
-        if others.is_empty() {
-            return Ok(propagated);
-        }
-        Ok(Propagated::at_all_nodes(
-            &self.states(realm, &others),
-            cursor.sequence,
-        ))
-    }
-
     /// A subscriber whose audience is misspelled would refuse every token and never learn why. A subscriber that
     /// resumes began when the catalogue had its audience, and may continue with the tokens that are left.
     fn check_audiences(&self, start: &WatchStart) -> Result<(), WatchError> {
@@ -207,7 +187,7 @@ impl Authority {
     }
 
     async fn resume_at(&self, text: &str, filter_digest: FilterDigest) -> Result<Sequence, WatchError> {
-        let cursor = self.own_cursor(text).await?;
+        let cursor = self.fence.own_cursor(text).await?;
         if cursor.filter != FilterDigest::NONE && cursor.filter != filter_digest {
             return Err(WatchError::CursorInvalid);
         }
@@ -215,21 +195,6 @@ impl Authority {
             return Err(WatchError::CursorExpired);
         }
         Ok(cursor.sequence)
-    }
-
-    /// A cursor of this log, at a position that it has reached.
-    async fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
-        let cursor = self.shared.given_cursor(text).ok_or(WatchError::CursorInvalid)?;
-        if cursor.sequence > self.shared.committed() {
-            // Another node may have given it.
-            self.shared.current().await?;
-        }
-        if cursor.sequence > self.shared.committed() {
-            // This authority gave it, from a later state of the data.
-            self.shared.rollback.prove("a cursor");
-            return Err(WatchError::CursorInvalid);
-        }
-        Ok(cursor)
     }
 }
 
@@ -314,7 +279,7 @@ impl Watcher {
                 self.owe_current_checkpoint(nonce, since).await;
             }
             Some(SubscriberMessage::Ack(cursor)) => {
-                let cursor = self.authority.own_cursor(&cursor).await;
+                let cursor = self.authority.fence.own_cursor(&cursor).await;
                 let cursor = cursor.map_err(|error| match error {
                     WatchError::Unavailable(error) => WatchEnd::Failed(error),
                     _ => WatchEnd::CursorInvalid,
@@ -452,7 +417,7 @@ impl Watcher {
 
     fn heard(&self, acknowledged: Option<Sequence>) {
         if let Some(member) = &self.member {
-            self.authority.subscribers.heard(member, acknowledged);
+            self.authority.fence.subscribers.heard(member, acknowledged);
         }
     }
 

@@ -126,7 +126,7 @@ impl Authority {
     /// Whether a required verifier, at this node or another, may not have a published key yet.
     async fn is_waited_for(&self, realm: &RealmName, id: &KeyId) -> Result<bool, Unavailable> {
         let is_waited_for = self.waits_for(realm, id).is_some();
-        Ok(is_waited_for || self.others.are_behind(realm, self.published_at(id)).await?)
+        Ok(is_waited_for || self.fence.others_are_behind(realm, self.published_at(id)).await?)
     }
 
     async fn publish(
@@ -237,7 +237,7 @@ impl Authority {
 
     /// The required verifiers that do not have the key yet; `None` if it may sign.
     fn waits_for(&self, realm: &RealmName, id: &KeyId) -> Option<Vec<SubscriberName>> {
-        self.subscribers.behind(realm, self.published_at(id))
+        self.fence.behind(realm, self.published_at(id))
     }
 
     /// The position at which a key was published. After a restart it is not known: it is before this one, at least.

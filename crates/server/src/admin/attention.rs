@@ -199,11 +199,15 @@ fn of_server_keys(authority: &Authority) -> Option<Attention> {
 /// Verifiers that are behind, acknowledge nothing, and keep accepting.
 fn of_verifiers(authority: &Authority) -> Vec<Attention> {
     let committed = authority.position().sequence;
-    let behind = authority.required_subscribers().into_iter().filter(|state| {
-        !state.has_failed_closed()
-            && state.acknowledged < committed
-            && state.acknowledged_before.as_secs() >= BEHIND_MAX_SECONDS
-    });
+    let behind = authority
+        .fence()
+        .required_subscribers()
+        .into_iter()
+        .filter(|state| {
+            !state.has_failed_closed()
+                && state.acknowledged < committed
+                && state.acknowledged_before.as_secs() >= BEHIND_MAX_SECONDS
+        });
     let found = behind.map(|state| {
         let SubscriberKey { realm, client, name } = state.key;
         let events = committed.0.saturating_sub(state.acknowledged.0);

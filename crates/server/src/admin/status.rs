@@ -117,7 +117,7 @@ fn api_keys_ending(authority: &Authority, realm: &RealmName) -> Value {
 /// The verifiers of all nodes; only those of this node if the others are not known now.
 fn verifiers(authority: &Authority) -> Vec<Value> {
     let committed = authority.position().sequence.0;
-    let listed = authority.required_subscribers_of_all_nodes();
+    let listed = authority.fence().required_subscribers_of_all_nodes();
     let verifiers = listed.into_iter().map(|ListedSubscriber { node, state }| {
         json!({
             "realm": state.key.realm.as_str(),

@@ -71,6 +71,7 @@ impl RevocationService for Revocations {
             let propagated = self
                 .edge
                 .authority
+                .fence()
                 .await_propagation(&caller.principal, &wire.cursor)
                 .await?;
             let realm = caller.principal.realm_name();
@@ -88,7 +89,7 @@ impl RevocationService for Revocations {
         request: Request<v1::ListSubscribersRequest>,
     ) -> Result<Response<v1::ListSubscribersResponse>, Status> {
         call(&self.edge, request, async |caller, _| {
-            let (listed, committed) = self.edge.authority.subscribers(&caller.principal).await?;
+            let (listed, committed) = self.edge.authority.fence().subscribers(&caller.principal).await?;
             let subscribers = listed.iter().map(|listed| convert::subscriber(listed, committed));
             Ok(v1::ListSubscribersResponse {
                 subscribers: subscribers.collect(),
@@ -107,6 +108,7 @@ impl RevocationService for Revocations {
             let streams = self
                 .edge
                 .authority
+                .fence()
                 .evict_subscriber(&caller.principal, client, name)
                 .await?;
             caller.changed("subscriber evicted", &target);

@@ -76,7 +76,7 @@ impl VerifierMetrics {
         let mut counts: BTreeMap<&RealmName, i64> =
             authority.realms().keys().map(|realm| (realm, 0)).collect();
         let mut behind: BTreeMap<SubscriberLabels, Behind> = BTreeMap::new();
-        let states = authority.required_subscribers();
+        let states = authority.fence().required_subscribers();
         for state in &states {
             *counts.entry(&state.key.realm).or_default() += 1;
             let (labels, now) = (SubscriberLabels::of(&state.key), Behind::of(state, committed));
