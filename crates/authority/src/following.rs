@@ -101,7 +101,7 @@ impl Authority {
             }
         }
         if changed.keys {
-            self.reload_keys().await?;
+            self.signing_keys.reload_keys().await?;
         }
         if changed.policy || changed.clients {
             let state = self.shared.store.read(Reads::default().settings()).await?;

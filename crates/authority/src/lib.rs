@@ -32,10 +32,7 @@ mod turns;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -114,6 +111,7 @@ pub use signing_key::{
     rotate::SigningKeyState,
     schedule::KeyRotation,
     server_key::{PreviousServerKey, ServerKeyStatus},
+    signing_keys::SigningKeys,
 };
 
 use crate::{
@@ -124,10 +122,6 @@ use crate::{
     operation::backup::Backups,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
     shared::Shared,
-    signing_key::{
-        key_set::{KeyChanges, KeySet},
-        rotate::Published,
-    },
 };
 
 /// A disk on which a commit takes longer is considered stalled: no request can be served.
@@ -148,22 +142,18 @@ pub struct Authority {
     /// The slots for long work with policies.
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) audit_reads: AuditReads,
-    pub(crate) server_keys_refused: AtomicBool,
     pub(crate) refusals: Refusals,
     pub(crate) refreshes: RefreshCounts,
     pub(crate) sinks: Arc<AuditSinks>,
     pub(crate) disabled: DisabledClients,
     pub(crate) used_api_keys: UsedApiKeys,
     pub(crate) ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
-    pub(crate) keys: ArcSwap<KeySet>,
+    pub(crate) signing_keys: Arc<SigningKeys>,
     pub(crate) token_bytes_max: usize,
     pub(crate) verified: VerifiedTokens,
     pub(crate) watch_stall_max: Duration,
     pub(crate) staleness_bound_max: StalenessBound,
     pub(crate) fence: Arc<Fence>,
-    pub(crate) key_rotation: KeyRotation,
-    pub(crate) published: Published,
-    pub(crate) key_changes: KeyChanges,
     pub(crate) backups: Backups,
     pub(crate) others: Arc<OtherNodes>,
     /// How often dead data was removed.
@@ -193,6 +183,12 @@ impl Authority {
     #[must_use]
     pub fn policy_work_running(&self) -> usize {
         self.heavy.running()
+    }
+
+    /// The signing keys, and the server keys that seal them.
+    #[must_use]
+    pub fn signing_keys(&self) -> &SigningKeys {
+        &self.signing_keys
     }
 
     /// The required subscribers.

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -36,11 +33,11 @@ use crate::{
     report::Report,
     shared::Shared,
     signing_key::{
-        key_set::{KeyChanges, KeySet},
+        key_set::KeySet,
         lifecycle::{has_active_key, make_key},
-        rotate::Published,
         schedule::KeyRotation,
         server_key::{check_sealed, reseal},
+        signing_keys::SigningKeys,
     },
 };
 
@@ -78,6 +75,18 @@ impl Options {
     pub const WATCH_STALL_MAX: Duration = Duration::from_secs(10);
     /// The default of [`Options::staleness_bound_max`].
     pub const STALENESS_BOUND_MAX: Duration = Duration::from_secs(60);
+}
+
+/// What the nouns are made of, besides what they share.
+struct Given {
+    settings: Settings,
+    keys: KeySet,
+    policy_directory: Option<PathBuf>,
+    key_rotation: KeyRotation,
+    token_bytes_max: usize,
+    verified_tokens_max: u64,
+    watch_stall_max: Duration,
+    staleness_bound_max: Duration,
 }
 
 /// The realms by name, each of which the policy must know.
@@ -134,6 +143,37 @@ impl Authority {
         let settings = settings_at_start(store.as_ref()).await?;
         let keys = keys_at_start(&store, &realms, &server_keys, clock.as_ref()).await?;
         let shared = Shared::new(store, clock, realms, policy, server_keys, through);
+        let authority = Arc::new(Self::compose(
+            shared,
+            Given {
+                settings,
+                keys,
+                policy_directory,
+                key_rotation,
+                token_bytes_max,
+                verified_tokens_max,
+                watch_stall_max,
+                staleness_bound_max,
+            },
+        ));
+        authority.start_policy().await?;
+        authority.note_start().await?;
+        authority.begin_following();
+        Ok(authority)
+    }
+
+    /// The nouns, each with those that it needs.
+    fn compose(shared: Arc<Shared>, given: Given) -> Self {
+        let Given {
+            settings,
+            keys,
+            policy_directory,
+            key_rotation,
+            token_bytes_max,
+            verified_tokens_max,
+            watch_stall_max,
+            staleness_bound_max,
+        } = given;
         let (store, clock) = (&shared.store, &shared.clock);
         let sinks = Arc::new(AuditSinks::new(
             Arc::clone(store),
@@ -147,9 +187,10 @@ impl Authority {
             sinks: Arc::clone(&sinks),
             policy_changes: Arc::clone(&policy_changes),
         };
-        let others = Arc::new(OtherNodes::new(Arc::clone(&shared), Box::new(report)));
-        let fence = Arc::new(Fence::new(Arc::clone(&shared), subscribers, Arc::clone(&others)));
-        let authority = Arc::new(Self {
+        let others = Arc::new(OtherNodes::new(&shared, Box::new(report)));
+        let fence = Arc::new(Fence::new(&shared, &subscribers, &others));
+        let signing_keys = Arc::new(SigningKeys::new(&shared, &fence, keys, key_rotation));
+        Self {
             refusals: Refusals::new(Arc::clone(store), Arc::clone(clock)),
             refreshes: RefreshCounts::of(shared.realms.keys()),
             sinks,
@@ -163,26 +204,18 @@ impl Authority {
             policy_changes,
             heavy: Heavy::new(),
             audit_reads: AuditReads::new(),
-            server_keys_refused: AtomicBool::default(),
-            keys: ArcSwap::from_pointee(keys),
+            signing_keys,
             // No verifier or proxy would read longer ones.
             token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),
             fence,
-            key_rotation,
-            published: Published::default(),
-            key_changes: KeyChanges::default(),
             backups: Backups::new(settings.last_backup),
             others,
             purges: AtomicU64::default(),
             shared,
-        });
-        authority.start_policy().await?;
-        authority.note_start().await?;
-        authority.begin_following();
-        Ok(authority)
+        }
     }
 
     /// Reconciles live sessions with a policy that was changed while the authority was stopped, or whose

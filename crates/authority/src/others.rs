@@ -60,9 +60,9 @@ struct Told {
 }
 
 impl OtherNodes {
-    pub(crate) fn new(shared: Arc<Shared>, this: Box<dyn ThisNode>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, this: Box<dyn ThisNode>) -> Self {
         Self {
-            shared,
+            shared: Arc::clone(shared),
             this,
             seen: Mutex::default(),
             asking: tokio::sync::Mutex::default(),

@@ -7,3 +7,4 @@ pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod schedule;
 pub(crate) mod server_key;
+pub(crate) mod signing_keys;

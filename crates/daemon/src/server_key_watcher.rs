@@ -66,7 +66,7 @@ impl ServerKeyWatcher {
         match self.replace(is_asked).await {
             Ok(looked) => {
                 if let Looked::Replaced(resealed) = looked {
-                    let key = self.authority.server_key_status().current;
+                    let key = self.authority.signing_keys().server_key_status().current;
                     tracing::info!(server_key = %key, signing_keys_sealed_anew = resealed, "the server keys are replaced");
                 } else if self.refused.is_some() || is_asked {
                     tracing::info!("the files of [keys] have the server keys that are in use");
@@ -80,7 +80,9 @@ impl ServerKeyWatcher {
                 self.refused = Some(refused);
             }
         }
-        self.authority.note_server_keys_refused(self.refused.is_some());
+        self.authority
+            .signing_keys()
+            .note_server_keys_refused(self.refused.is_some());
     }
 
     async fn replace(&mut self, is_asked: bool) -> Result<Looked, String> {
@@ -105,10 +107,10 @@ impl ServerKeyWatcher {
             refused: opened.as_ref().err().cloned(),
         });
         let keys = opened?;
-        if self.authority.has_server_keys(&keys) {
+        if self.authority.signing_keys().has_server_keys(&keys) {
             return Ok(Looked::InUse);
         }
-        let replaced = self.authority.replace_server_keys(keys).await;
+        let replaced = self.authority.signing_keys().replace_server_keys(keys).await;
         let replaced = replaced.map_err(|error| {
             // The failure may be temporary.
             self.tried = None;
@@ -128,7 +130,7 @@ impl ServerKeyWatcher {
     /// seconds: it may be disconnected, and a wrong PIN must not be retried automatically.
     fn note_first(&mut self, ids: &[String], inputs: &Zeroizing<String>) {
         let ids = ids.iter().map(String::as_str);
-        if self.tried.is_none() && self.authority.has_server_keys_of(ids) {
+        if self.tried.is_none() && self.authority.signing_keys().has_server_keys_of(ids) {
             self.tried = Some(Tried {
                 inputs: inputs.clone(),
                 refused: None,

@@ -139,7 +139,7 @@ async fn metrics_text(
 
 /// What each server key is needed for: ids, counts and times.
 async fn server_keys(State((authority, _, _)): State<Shared>) -> Json<Value> {
-    let status = authority.server_key_status();
+    let status = authority.signing_keys().server_key_status();
     let previous = status.previous.iter().map(|key| {
         json!({
             "id": key.id,

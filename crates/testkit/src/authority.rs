@@ -265,19 +265,23 @@ impl TestAuthority {
             .authenticate(self.api_key.expose(), Ipv4Addr::LOCALHOST.into())
             .await;
         let operator = operator.unwrap_or_else(|error| refused(&error));
-        let rotated = self.authority.rotate_signing_key(&operator, false).await;
+        let rotated = self
+            .authority
+            .signing_keys()
+            .rotate_signing_key(&operator, false)
+            .await;
         let new = rotated.unwrap_or_else(|error| refused(&error)).id;
-        let published_for = self.authority.key_rotation().publish_for;
+        let published_for = self.authority.signing_keys().key_rotation().publish_for;
         self.clock.advance(Duration::from_secs(published_for.0.into()));
         let signs = || {
-            let keys = self.authority.signing_keys(&operator);
+            let keys = self.authority.signing_keys().list(&operator);
             let keys = keys.unwrap_or_else(|error| refused(&error));
             keys.iter()
                 .any(|key| key.id == new && key.status == KeyStatus::Active)
         };
         soon("the new key signs", async {
             while !signs() {
-                let advanced = self.authority.advance_signing_keys().await;
+                let advanced = self.authority.signing_keys().advance_signing_keys().await;
                 advanced.unwrap_or_else(|error| refused(&error));
                 tokio::task::yield_now().await;
             }

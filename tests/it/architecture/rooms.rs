@@ -28,7 +28,7 @@ const AUTHORITY: Rooms = Rooms {
         ("log", &["credential", "error", "others", "principal", "shared"]),
         ("issuance", &["error", "log", "principal"]),
         ("session", &["error", "issuance", "log", "page", "principal"]),
-        ("signing_key", &["error", "log", "principal", "session"]),
+        ("signing_key", &["error", "log", "principal", "session", "shared"]),
         ("access", &["error", "issuance", "principal"]),
         ("policy", &["error", "issuance", "log", "principal", "turns"]),
         ("audit", &["credential", "error", "page", "principal", "turns"]),

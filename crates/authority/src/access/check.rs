@@ -90,7 +90,7 @@ impl Authority {
         token: &str,
         expected: &Expectation<'_>,
     ) -> Result<Arc<Verified>, TokenRejection> {
-        let keys = self.keys.load();
+        let keys = self.signing_keys.in_use();
         let verified = self.verified.verify(token, keys.keyring())?;
         let now = self.shared.clock.now();
         let checked = match verified.check(expected, now) {

@@ -9,7 +9,11 @@ use tessera_core::{
 use tessera_token::{RefreshToken, access};
 use zeroize::Zeroizing;
 
-use crate::{Authority, error::Unavailable, issuance::error::TokenTooLarge, issuance::scopes::Grant};
+use crate::{
+    Authority,
+    error::Unavailable,
+    issuance::{error::TokenTooLarge, scopes::Grant},
+};
 
 const NO_SIGNER: Unavailable = Unavailable::Defect("a realm has no signing key");
 const NOT_SIGNED: Unavailable = Unavailable::Defect("an access token can't be signed");
@@ -100,7 +104,7 @@ impl Authority {
             generation: u64::MAX,
             ..longest.claims(realm)
         };
-        let keys = self.keys.load();
+        let keys = self.signing_keys.in_use();
         let signer = keys.signer(&realm.name).ok_or(NO_SIGNER)?;
         let bytes = access::size(&claims, signer).ok_or(NOT_SIGNED)?;
         if bytes <= self.token_bytes_max {
@@ -123,7 +127,7 @@ impl Authority {
         refresh: Option<&RefreshToken>,
     ) -> Result<TokenSet, Unavailable> {
         let _span = tracing::info_span!(target: SPANS, "sign tokens").entered();
-        let keys = self.keys.load();
+        let keys = self.signing_keys.in_use();
         let signer = keys.signer(&realm.name).ok_or(NO_SIGNER)?;
         let refresh_token = match refresh {
             Some(token) => Some(

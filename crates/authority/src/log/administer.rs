@@ -4,7 +4,10 @@ use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
 use tessera_store::{OtherNode, SubscriberKey, SubscriberState};
 
-use crate::{log::error::SubscriberError, log::fence::Fence, principal::Principal};
+use crate::{
+    log::{error::SubscriberError, fence::Fence},
+    principal::Principal,
+};
 
 /// One stream of a required subscriber, and its node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,11 +26,15 @@ pub struct Fence {
 }
 
 impl Fence {
-    pub(crate) fn new(shared: Arc<Shared>, subscribers: Arc<Subscribers>, others: Arc<OtherNodes>) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        subscribers: &Arc<Subscribers>,
+        others: &Arc<OtherNodes>,
+    ) -> Self {
         Self {
-            shared,
-            subscribers,
-            others,
+            shared: Arc::clone(shared),
+            subscribers: Arc::clone(subscribers),
+            others: Arc::clone(others),
         }
     }
 

@@ -377,7 +377,7 @@ impl Watcher {
 
     /// The checkpoint, once its statement on the keys is true at its position; later if that is not known.
     async fn pay(&mut self, owed: Owed) -> Option<WatchMessage> {
-        match self.authority.keys_reach(self.position).await {
+        match self.authority.signing_keys.keys_reach(self.position).await {
             Ok(()) => Some(self.checkpoint(owed.nonce)),
             Err(error) => {
                 tracing::debug!(%error, "a checkpoint waits for the signing keys");
@@ -398,7 +398,7 @@ impl Watcher {
             nonce,
             server_time: self.authority.shared.clock.now(),
             policy: self.authority.shared.policy().revision().clone(),
-            key_set: self.authority.keys.load().digest(realm).to_owned(),
+            key_set: self.authority.signing_keys.in_use().digest(realm).to_owned(),
             realm: realm.clone(),
         }
     }

@@ -45,7 +45,7 @@ impl Authority {
             let state = self.clock_state();
             report(before, state);
             before = state;
-            if let Err(error) = self.advance_signing_keys().await {
+            if let Err(error) = self.signing_keys.advance_signing_keys().await {
                 tracing::warn!(%error, "what is due with the signing keys can't be done");
             }
             if heartbeat.is_due(self.shared.store.log().times().alive, self.shared.clock.now()) {

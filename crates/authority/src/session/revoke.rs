@@ -101,7 +101,7 @@ pub(crate) struct RevokeOperation<'a> {
 impl RevokeOperation<'_> {
     async fn access_token(&self, token: &str) -> Result<Revoked, RevokeError> {
         let verified = {
-            let keys = self.authority.keys.load();
+            let keys = self.authority.signing_keys.in_use();
             self.authority.verified.verify(token, keys.keyring())
         };
         let Ok(verified) = verified else {

@@ -1,20 +1,10 @@
-//! Signing keys: those in use, and how they are added and removed.
+//! The signing and verifying keys at one moment.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use sha2::{Digest, Sha256};
-use tessera_core::{KeyId, KeyStatus, Realm, RealmName, Sequence, SigningKey, Timestamp};
-use tessera_store::{Alone, Changes, Placed};
+use tessera_core::{KeyId, KeyStatus, Realm, RealmName, SigningKey, Timestamp};
 use tessera_token::{KeyError, Keyring, ServerKeys, SigningKeyPair};
-use tokio::sync::{Mutex, MutexGuard};
-
-use crate::{Authority, error::Unavailable, signing_key::schedule::KeyRotation};
 
 /// The signing and verifying keys at one moment, parsed once.
 pub(crate) struct KeySet {
@@ -22,23 +12,6 @@ pub(crate) struct KeySet {
     keyring: Keyring,
     records: Vec<SigningKey>,
     digests: BTreeMap<RealmName, String>,
-}
-
-/// Changes of signing keys.
-#[derive(Default)]
-pub(crate) struct KeyChanges {
-    turn: Mutex<()>,
-    /// Whether a change may be committed without being used: its caller has not finished, or has left.
-    is_unused: AtomicBool,
-    /// The keys in use are at least as new as this position of the log. Locked while they are read: keys never replace
-    /// keys that were read later.
-    read_through: Mutex<Sequence>,
-}
-
-/// The turn of one caller, among the callers of all nodes, to change signing keys.
-pub(crate) struct KeyTurn<'a> {
-    _turn: MutexGuard<'a, ()>,
-    _alone: Alone,
 }
 
 /// A verifying key as it is published.
@@ -109,108 +82,6 @@ impl KeySet {
     /// Changes whenever a realm's verifying keys change.
     pub(crate) fn digest(&self, realm: &RealmName) -> &str {
         self.digests.get(realm).map_or("", String::as_str)
-    }
-}
-
-impl Authority {
-    /// How signing keys replace each other.
-    #[must_use]
-    pub fn key_rotation(&self) -> KeyRotation {
-        self.key_rotation
-    }
-
-    /// The verifying keys of one realm or of all, newest first within a realm.
-    #[must_use]
-    pub fn published_keys(&self, realm: Option<&RealmName>) -> Vec<PublishedKey> {
-        let keys = self.keys.load();
-        let mut published: Vec<_> = keys
-            .records
-            .iter()
-            .filter(|record| realm.is_none_or(|realm| record.realm == *realm))
-            .filter_map(|record| {
-                Some(PublishedKey {
-                    id: record.id.clone(),
-                    paserk: record.public.clone(),
-                    realm: record.realm.clone(),
-                    issuer: self.shared.realms.get(&record.realm)?.issuer.clone(),
-                    status: record.status,
-                    not_before: record.not_before,
-                    not_after: record.not_after,
-                })
-            })
-            .collect();
-        published.sort_by(|a, b| (&a.realm, b.not_before, &a.id).cmp(&(&b.realm, a.not_before, &b.id)));
-        published
-    }
-
-    /// The turn to change signing keys: two changes at once would both replace a key. The keys in use are those of the
-    /// store.
-    pub(crate) async fn turn_to_change_keys(&self) -> Result<KeyTurn<'_>, Unavailable> {
-        let turn = self.key_changes.turn.lock().await;
-        let alone = self.shared.store.alone().await?;
-        if self.has_unused_keys() || self.shared.is_one_of_several() {
-            self.reload_keys().await?;
-            self.key_changes.is_unused.store(false, Ordering::SeqCst);
-        }
-        Ok(KeyTurn {
-            _turn: turn,
-            _alone: alone,
-        })
-    }
-
-    /// Whether a change may be committed without being used, because its caller left in between. `false` while another
-    /// caller makes one.
-    pub(crate) fn has_unused_change_of_keys(&self) -> bool {
-        self.has_unused_keys() && self.key_changes.turn.try_lock().is_ok()
-    }
-
-    fn has_unused_keys(&self) -> bool {
-        self.key_changes.is_unused.load(Ordering::SeqCst)
-    }
-
-    /// Commits a change of signing keys, and uses it. If the caller leaves in between, the change is not used here: the
-    /// next turn uses it, within a second.
-    pub(crate) async fn commit_keys(
-        &self,
-        _turn: &mut KeyTurn<'_>,
-        changes: Changes,
-    ) -> Result<Placed, Unavailable> {
-        self.key_changes.is_unused.store(true, Ordering::SeqCst);
-        let placed = self.shared.store.write(changes).await?;
-        self.reload_keys().await?;
-        self.key_changes.is_unused.store(false, Ordering::SeqCst);
-        Ok(placed)
-    }
-
-    /// Updates the keys to those of a position of the log, or of a later one. An event can be seen before its change is
-    /// used: a caller that saw the event, and then reads the keys, must not get the keys from before the change.
-    pub(crate) async fn keys_reach(&self, position: Sequence) -> Result<(), Unavailable> {
-        self.shared.followed_through(position).await?;
-        if !self.has_unused_keys() {
-            return Ok(());
-        }
-        let mut read_through = self.key_changes.read_through.lock().await;
-        // One of the waiting calls reads them for all.
-        if *read_through < position {
-            self.read_keys(&mut read_through).await?;
-        }
-        Ok(())
-    }
-
-    /// Reads the keys again after a change was committed.
-    pub(crate) async fn reload_keys(&self) -> Result<(), Unavailable> {
-        self.read_keys(&mut *self.key_changes.read_through.lock().await)
-            .await
-    }
-
-    async fn read_keys(&self, read_through: &mut Sequence) -> Result<(), Unavailable> {
-        let through = self.shared.committed();
-        let records = self.shared.store.signing_keys().await?;
-        let keys = KeySet::open(records, &self.shared.realms, &self.shared.server_keys.load())
-            .map_err(|_| Unavailable::Defect("a signing key that was just stored does not open"))?;
-        self.keys.store(Arc::new(keys));
-        *read_through = through;
-        Ok(())
     }
 }
 

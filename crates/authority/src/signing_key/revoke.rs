@@ -21,8 +21,8 @@ impl RevokeOperation<'_> {
             .shared
             .require(self.principal, &Permission::RevokeSigningKeys)?;
         let realm = self.principal.realm_name();
-        let mut turn = self.authority.turn_to_change_keys().await?;
-        let old = self.authority.keys.load().record(id).cloned();
+        let mut turn = self.authority.signing_keys.turn_to_change_keys().await?;
+        let old = self.authority.signing_keys.in_use().record(id).cloned();
         let Some(old) = old.filter(|key| key.realm == *realm && key.status != KeyStatus::Revoked) else {
             return Ok(self.nothing());
         };
@@ -42,7 +42,11 @@ impl RevokeOperation<'_> {
         };
         let access_ttl_max = self.principal.realm().limits.access_ttl_max;
         let changes = replaced(old, replacement, access_ttl_max, &self.cause());
-        let placed = self.authority.commit_keys(&mut turn, changes).await?;
+        let placed = self
+            .authority
+            .signing_keys
+            .commit_keys(&mut turn, changes)
+            .await?;
         Ok(self.done(matched, &placed))
     }
 

@@ -12,11 +12,15 @@ use tessera_policy::Permission;
 use tessera_store::Changes;
 
 use crate::{
-    Authority,
     error::Unavailable,
     log::event::{signing_key_activated, signing_key_begins, signing_key_published},
     principal::Principal,
-    signing_key::{error::SigningKeyError, key_set::KeyTurn, lifecycle::new_key, schedule::RotationStep},
+    signing_key::{
+        error::SigningKeyError,
+        lifecycle::new_key,
+        schedule::RotationStep,
+        signing_keys::{KeyTurn, SigningKeys},
+    },
 };
 
 /// A signing key, as an operator sees it.
@@ -38,12 +42,12 @@ pub struct SigningKeyState {
     pub waits_for: Vec<SubscriberName>,
 }
 
-impl Authority {
+impl SigningKeys {
     /// The signing keys of the caller's realm: the published one, the one that signs, then the others, newest first.
     ///
     /// # Errors
     /// Refuses callers that may not read them.
-    pub fn signing_keys(&self, principal: &Principal) -> Result<Vec<SigningKeyState>, SigningKeyError> {
+    pub fn list(&self, principal: &Principal) -> Result<Vec<SigningKeyState>, SigningKeyError> {
         self.shared.require(principal, &Permission::ReadSigningKeys)?;
         let realm = principal.realm_name();
         let keys = self.keys.load();
@@ -84,7 +88,7 @@ impl Authority {
         Ok(self.state_of(key))
     }
 
-    /// Performs the due steps with the signing keys of all realms: [`run_purging`](Self::run_purging) calls it every
+    /// Performs the due steps with the signing keys of all realms: [`run_purging`](crate::Authority::run_purging) calls it every
     /// second.
     ///
     /// # Errors
@@ -285,6 +289,3 @@ fn record(realm: &RealmName, now: Timestamp, actor: &Actor, action: AuditAction)
         action,
     }
 }
-
-/// The positions at which keys were published that do not sign yet.
-pub(crate) type Published = parking_lot::Mutex<std::collections::BTreeMap<KeyId, Sequence>>;

@@ -14,8 +14,8 @@ use tessera_store::{Changes, StoreError};
 use tessera_token::{ServerKeys, SigningKeyPair};
 
 use crate::{
-    Authority,
     error::{SetupError, Unavailable},
+    signing_key::signing_keys::SigningKeys,
 };
 
 /// What the server keys are needed for.
@@ -42,7 +42,7 @@ pub struct PreviousServerKey {
     pub refresh_tokens_until: Timestamp,
 }
 
-impl Authority {
+impl SigningKeys {
     /// What the server keys are needed for.
     #[must_use]
     pub fn server_key_status(&self) -> ServerKeyStatus {

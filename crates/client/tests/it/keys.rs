@@ -18,7 +18,9 @@ fn is_stale(verifier: &Verifier, token: &str) -> bool {
 
 /// A session under a new signing key.
 async fn issue_under_a_new_key(world: &World) -> IssueResponse {
-    let old = world.kit.authority().published_keys(None)[0].id.to_string();
+    let old = world.kit.authority().signing_keys().published_keys(None)[0]
+        .id
+        .to_string();
     world.revoke(Target::KeyId(old)).await;
     world.issue(viewer("user:ann")).await
 }

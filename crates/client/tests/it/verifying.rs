@@ -36,7 +36,7 @@ async fn each_kind_of_revocation_turns_allow_into_deny() {
     let world = World::start().await;
     let verifier = world.verifier().await;
     let bound = || v1_with_label("user:ann");
-    let kid = world.kit.authority().published_keys(None)[0].clone();
+    let kid = world.kit.authority().signing_keys().published_keys(None)[0].clone();
     assert_eq!(kid.realm.as_str(), "production");
     type Aim = fn(&tessera_client::v1::IssueResponse) -> Target;
     let aims: [(&str, Aim); 6] = [
@@ -339,7 +339,9 @@ async fn an_unknown_key_makes_the_keys_be_read() {
     };
     let first = world.issue(player()).await;
     until("keys", || accepts(access(&first))).await;
-    let kid = world.kit.authority().published_keys(None)[0].id.to_string();
+    let kid = world.kit.authority().signing_keys().published_keys(None)[0]
+        .id
+        .to_string();
     world.revoke(Target::KeyId(kid)).await;
     let second = world.issue(player()).await;
     assert!(!accepts(access(&second)));

@@ -186,7 +186,10 @@ fn of_sinks(authority: &Authority) -> Vec<Attention> {
 }
 
 fn of_server_keys(authority: &Authority) -> Option<Attention> {
-    let is_refused = authority.server_key_status().is_last_change_refused;
+    let is_refused = authority
+        .signing_keys()
+        .server_key_status()
+        .is_last_change_refused;
     is_refused.then(|| {
         Attention::new(
             "server_keys_refused",

@@ -77,12 +77,12 @@ fn policy(authority: &Authority) -> Value {
 }
 
 fn signing_keys(authority: &Authority, realm: &RealmName) -> Vec<Value> {
-    let rotation = authority.key_rotation();
+    let rotation = authority.signing_keys().key_rotation();
     let rotates_at = |key: &PublishedKey| {
         let every = rotation.every.filter(|_| key.status == KeyStatus::Active)?;
         Some(key.not_before.plus(every).to_rfc3339())
     };
-    let keys = authority.published_keys(Some(realm));
+    let keys = authority.signing_keys().published_keys(Some(realm));
     let keys = keys.iter().map(|key| {
         json!({
             "id": key.id.to_string(),
@@ -178,7 +178,7 @@ fn sinks(authority: &Authority) -> Vec<Value> {
 }
 
 fn server_key(authority: &Authority) -> Value {
-    let status = authority.server_key_status();
+    let status = authority.signing_keys().server_key_status();
     json!({
         "id": status.current,
         "previous": status.previous.len(),

@@ -31,7 +31,7 @@ impl Keys {
         } else {
             page_size
         };
-        let mut keys = self.0.authority.published_keys(realm.as_ref());
+        let mut keys = self.0.authority.signing_keys().published_keys(realm.as_ref());
         if !wire.page_token.is_empty() {
             let after = KeyId::parse(&wire.page_token).ok();
             let position = after.and_then(|after| keys.iter().position(|key| key.id == after));

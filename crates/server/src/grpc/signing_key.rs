@@ -22,7 +22,7 @@ impl SigningKeyService for SigningKeys {
         request: Request<ListSigningKeysRequest>,
     ) -> Result<Response<ListSigningKeysResponse>, Status> {
         call(&self.0, request, async |caller, _| {
-            let keys = self.0.authority.signing_keys(&caller.principal)?;
+            let keys = self.0.authority.signing_keys().list(&caller.principal)?;
             Ok(ListSigningKeysResponse {
                 keys: keys.iter().map(convert::signing_key).collect(),
             })
@@ -36,7 +36,11 @@ impl SigningKeyService for SigningKeys {
     ) -> Result<Response<RotateSigningKeyResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let at_once = convert::activates_at_once(&wire)?;
-            let key = self.0.authority.rotate_signing_key(&caller.principal, at_once);
+            let key = self
+                .0
+                .authority
+                .signing_keys()
+                .rotate_signing_key(&caller.principal, at_once);
             let key = key.await?;
             let change = match key.status {
                 KeyStatus::Published => "signing key published",

@@ -66,8 +66,19 @@ pub(super) async fn issuer(
 /// The verifying keys of all realms, for clients that do not use gRPC.
 #[utoipa::path(get, path = "/keys", responses((status = 200, body = Object)))]
 pub(super) async fn keys(State(edge): State<Arc<Edge>>) -> Response {
-    let keys: Vec<_> = edge.authority.published_keys(None).iter().map(key).collect();
-    let max_age = edge.authority.key_rotation().copies_may_be_kept().0;
+    let keys: Vec<_> = edge
+        .authority
+        .signing_keys()
+        .published_keys(None)
+        .iter()
+        .map(key)
+        .collect();
+    let max_age = edge
+        .authority
+        .signing_keys()
+        .key_rotation()
+        .copies_may_be_kept()
+        .0;
     let cache = [(header::CACHE_CONTROL, format!("public, max-age={max_age}"))];
     (cache, Json(json!({ "keys": keys }))).into_response()
 }

@@ -232,6 +232,7 @@ async fn two_who_revoke_one_signing_key_leave_one_successor() {
     let admin = world.client("production", "admin").await;
     let kid = world
         .authority
+        .signing_keys()
         .published_keys(Some(&tessera_testkit::world::realm("production")))[0]
         .id
         .to_string();
@@ -246,6 +247,7 @@ async fn two_who_revoke_one_signing_key_leave_one_successor() {
     }
     let keys = world
         .authority
+        .signing_keys()
         .published_keys(Some(&tessera_testkit::world::realm("production")));
     assert_eq!(keys.len(), 2, "{keys:?}");
 }

@@ -50,6 +50,7 @@ async fn what_was_made_before_goes_on_and_nothing_is_left_sealed_by_the_key_befo
     // Without the previous key, nothing could be signed.
     let alone = world
         .authority
+        .signing_keys()
         .replace_server_keys(ServerKeys::new(keys.key(1), vec![]))
         .await;
     let Err(SetupError::ServerKeyMissing { id, signing_keys: 2 }) = alone else {
@@ -60,11 +61,19 @@ async fn what_was_made_before_goes_on_and_nothing_is_left_sealed_by_the_key_befo
 
     world.clock.advance(Seconds(5));
     let both = ServerKeys::new(keys.key(1), vec![keys.key(0)]);
-    assert_eq!(world.authority.replace_server_keys(both).await.unwrap(), 2);
+    assert_eq!(
+        world
+            .authority
+            .signing_keys()
+            .replace_server_keys(both)
+            .await
+            .unwrap(),
+        2
+    );
     for key in store.signing_keys().await.unwrap() {
         assert_eq!(key.sealed_with, keys.id(1));
     }
-    let status = world.authority.server_key_status();
+    let status = world.authority.signing_keys().server_key_status();
     assert_eq!((&status.current, status.signing_keys), (&keys.id(1), 2));
     let [before] = &status.previous[..] else {
         panic!("{status:?}")

@@ -36,7 +36,12 @@ async fn statuses(admin: &Client) -> Vec<KeyStatus> {
 async fn until_it_signs(world: &World, admin: &Client) {
     soon("the new key signs", async {
         while statuses(admin).await[0] != KeyStatus::Active {
-            world.authority.advance_signing_keys().await.unwrap();
+            world
+                .authority
+                .signing_keys()
+                .advance_signing_keys()
+                .await
+                .unwrap();
             tokio::task::yield_now().await;
         }
     })
@@ -60,7 +65,12 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
     // A repeated request returns the same.
     assert_eq!(rotate(&admin, Activation::WhenKnown).await.unwrap().kid, new.kid);
     world.clock.advance(Seconds(599));
-    world.authority.advance_signing_keys().await.unwrap();
+    world
+        .authority
+        .signing_keys()
+        .advance_signing_keys()
+        .await
+        .unwrap();
     assert_eq!(statuses(&admin).await[0], KeyStatus::Published, "for ten minutes");
     world.clock.advance(Seconds(1));
     until_it_signs(&world, &admin).await;
@@ -72,10 +82,20 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
     }
     // A day is the longest life of a token, and a minute the leeway.
     world.clock.advance(Seconds::DAY);
-    world.authority.advance_signing_keys().await.unwrap();
+    world
+        .authority
+        .signing_keys()
+        .advance_signing_keys()
+        .await
+        .unwrap();
     assert_eq!(keys(&admin).await.len(), 2);
     world.clock.advance(Seconds(61));
-    world.authority.advance_signing_keys().await.unwrap();
+    world
+        .authority
+        .signing_keys()
+        .advance_signing_keys()
+        .await
+        .unwrap();
     assert_eq!(statuses(&admin).await, [KeyStatus::Active]);
     app.issue_for("user:ann").await;
 }
@@ -96,7 +116,12 @@ async fn a_change_whose_caller_has_left_is_used_within_a_second() {
     revoking.abort();
     soon("the key before is out of use", async {
         while statuses(&admin).await != [KeyStatus::Active, KeyStatus::Revoked] {
-            world.authority.advance_signing_keys().await.unwrap();
+            world
+                .authority
+                .signing_keys()
+                .advance_signing_keys()
+                .await
+                .unwrap();
             tokio::task::yield_now().await;
         }
     })
@@ -177,7 +202,12 @@ async fn a_required_verifier_is_waited_for_until_it_has_the_key() {
         }
     };
     world.clock.advance(Seconds(600));
-    world.authority.advance_signing_keys().await.unwrap();
+    world
+        .authority
+        .signing_keys()
+        .advance_signing_keys()
+        .await
+        .unwrap();
     let listed = keys(&admin).await;
     assert_eq!(
         (listed[0].status(), &listed[0].waits_for),

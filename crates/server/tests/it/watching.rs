@@ -196,7 +196,9 @@ async fn end_by_each_call(world: &World, app: &Client, admin: &Client) -> Revoke
     doomed.issue_for("user:bob").await;
     let id = doomed.api_key["tsk_production_".len()..][..16].to_owned();
     admin.revoke(Target::ApiKeyId(id)).await.unwrap();
-    let kid = world.authority.published_keys(None)[0].id.to_string();
+    let kid = world.authority.signing_keys().published_keys(None)[0]
+        .id
+        .to_string();
     admin.revoke(Target::KeyId(kid)).await.unwrap()
 }
 

@@ -53,10 +53,13 @@ impl KeyMetrics {
             let keys = i64::try_from(count.keys).unwrap_or(i64::MAX);
             self.ending.get_or_create(&labels).set(keys);
         }
-        let is_refused = authority.server_key_status().is_last_change_refused;
+        let is_refused = authority
+            .signing_keys()
+            .server_key_status()
+            .is_last_change_refused;
         self.server_keys_refused.set(is_refused.into());
         let now = authority.now().as_seconds();
-        for key in authority.published_keys(None) {
+        for key in authority.signing_keys().published_keys(None) {
             if key.status == KeyStatus::Active {
                 let age = now.saturating_sub(key.not_before.as_seconds()).max(0);
                 let label = RealmLabel::of(&key.realm);
