@@ -7,7 +7,6 @@ pub(crate) mod filter;
 pub(crate) mod line;
 pub(crate) mod list;
 pub(crate) mod reading;
-pub(crate) mod refusal;
 pub(crate) mod sink;
 pub(crate) mod tail;
 pub(crate) mod verify;

@@ -3,9 +3,11 @@
 pub(crate) mod api_key;
 pub(crate) mod authenticate;
 pub(crate) mod commit;
+pub(crate) mod credentials;
 pub(crate) mod disabled;
 pub(crate) mod end;
 pub(crate) mod ending;
+pub(crate) mod ending_count;
 pub(crate) mod error;
 pub(crate) mod lifetime;
 pub(crate) mod list;

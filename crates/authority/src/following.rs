@@ -106,7 +106,7 @@ impl Authority {
         if changed.policy || changed.clients {
             let state = self.shared.store.read(Reads::default().settings()).await?;
             let settings = state.settings.clone().unwrap_or_default();
-            self.disabled.replace(settings.disabled_clients);
+            self.credentials.disabled.replace(settings.disabled_clients);
             self.sinks
                 .follow(&settings.audit_sinks, |name| self.delivers_to(name));
             self.note_reconciled(settings.policy_reconciled);

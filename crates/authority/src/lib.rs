@@ -21,6 +21,7 @@ mod others;
 mod page;
 mod policy;
 mod principal;
+mod refusal;
 mod report;
 mod session;
 mod shared;
@@ -36,7 +37,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tessera_core::{Cursor, PolicyRevision, Realm, RealmName, Timestamp};
 use tessera_policy::Policy;
@@ -52,14 +52,14 @@ pub use audit::{
     filter::AuditFilter,
     line::{AuditLine, AuditLineActor},
     list::AuditOrder,
-    refusal::Refusals,
     sink::{AuditSinks, SinkState},
     tail::{AuditDigest, AuditTail, AuditTailEnd, TailBegin, TailStart, Tailed},
     verify::{TrailCheck, TrailFault, TrailReport},
 };
 pub use credential::{
     api_key::{ApiKeyTerms, CreateApiKey, NewApiKey, ROLLS_MAX, RollApiKey, RolledApiKey},
-    ending::EndingApiKeys,
+    credentials::Credentials,
+    ending_count::EndingApiKeys,
     error::{ApiKeyError, AuthenticateError},
     list::{Descendants, ListApiKeys},
 };
@@ -97,6 +97,7 @@ pub use policy::{
     plan_id::PlanId,
 };
 pub use principal::Principal;
+pub use refusal::Refusals;
 pub use session::{
     error::{RevokeError, SessionError},
     list::{ListedSession, SessionsBy},
@@ -117,7 +118,6 @@ pub use signing_key::{
 use crate::{
     access::verified::VerifiedTokens,
     audit::reading::AuditReads,
-    credential::{disabled::DisabledClients, used::UsedApiKeys},
     issuance::refresh::outcome::RefreshCounts,
     operation::backup::Backups,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
@@ -142,12 +142,10 @@ pub struct Authority {
     /// The slots for long work with policies.
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) audit_reads: AuditReads,
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) refreshes: RefreshCounts,
     pub(crate) sinks: Arc<AuditSinks>,
-    pub(crate) disabled: DisabledClients,
-    pub(crate) used_api_keys: UsedApiKeys,
-    pub(crate) ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) signing_keys: Arc<SigningKeys>,
     pub(crate) token_bytes_max: usize,
     pub(crate) verified: VerifiedTokens,
@@ -183,6 +181,12 @@ impl Authority {
     #[must_use]
     pub fn policy_work_running(&self) -> usize {
         self.heavy.running()
+    }
+
+    /// The API keys of clients.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// The signing keys, and the server keys that seal them.
@@ -282,7 +286,7 @@ impl Authority {
     pub async fn close(&self) -> Result<(), Unavailable> {
         drop(self.refusals.flush(true).await);
         // Without these writes, the stored times are only too early.
-        drop(self.write_used_api_keys(Priority::Foreground).await);
+        drop(self.credentials.write_used_api_keys(Priority::Foreground).await);
         drop(self.note_alive().await);
         self.others.tell_of_the_end().await;
         Ok(self.shared.store.close().await?)

@@ -7,21 +7,19 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use tessera_core::{
-    ApiKeyId, Clock, PolicyRevision, Realm, RealmName, SigningKey, Timestamp, audit::Actor,
-    limits::TOKEN_BYTES_MAX,
+    Clock, PolicyRevision, Realm, RealmName, SigningKey, Timestamp, audit::Actor, limits::TOKEN_BYTES_MAX,
 };
 use tessera_policy::Policy;
-use tessera_store::{Changes, PageRequest, Reads, SettingChange, Settings, Store, StoreError};
+use tessera_store::{Changes, Reads, SettingChange, Settings, Store, StoreError};
 use tessera_token::ServerKeys;
 
 use crate::{
     Authority,
     access::verified::VerifiedTokens,
-    audit::{reading::AuditReads, refusal::Refusals, sink::AuditSinks},
-    credential::{disabled::DisabledClients, used::UsedApiKeys},
-    error::{SetupError, Unavailable},
+    audit::{reading::AuditReads, sink::AuditSinks},
+    credential::credentials::Credentials,
+    error::SetupError,
     issuance::refresh::outcome::RefreshCounts,
     log::{
         fence::Fence,
@@ -30,6 +28,7 @@ use crate::{
     operation::{backup::Backups, timekeeping::setting},
     others::OtherNodes,
     policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
+    refusal::Refusals,
     report::Report,
     shared::Shared,
     signing_key::{
@@ -190,13 +189,13 @@ impl Authority {
         let others = Arc::new(OtherNodes::new(&shared, Box::new(report)));
         let fence = Arc::new(Fence::new(&shared, &subscribers, &others));
         let signing_keys = Arc::new(SigningKeys::new(&shared, &fence, keys, key_rotation));
+        let refusals = Arc::new(Refusals::new(Arc::clone(store), Arc::clone(clock)));
+        let credentials = Arc::new(Credentials::new(&shared, &refusals, settings.disabled_clients));
         Self {
-            refusals: Refusals::new(Arc::clone(store), Arc::clone(clock)),
+            refusals,
+            credentials,
             refreshes: RefreshCounts::of(shared.realms.keys()),
             sinks,
-            disabled: DisabledClients::new(settings.disabled_clients),
-            used_api_keys: UsedApiKeys::default(),
-            ending_api_keys: ArcSwap::default(),
             policy_directory,
             policy_history: PolicyHistory::new(shared.now()),
             policy_unusable: parking_lot::Mutex::default(),
@@ -274,28 +273,6 @@ impl Authority {
         followed.map(|()| true).map_err(|_| StoreError::Failed {
             detail: format!("the policy in force, {in_force}, can't be used here: the log says why"),
         })
-    }
-
-    /// Whether any client of a realm has an API key that works.
-    ///
-    /// # Errors
-    /// Fails if the store can't be read.
-    pub async fn has_working_api_key(&self, realm: &RealmName) -> Result<bool, Unavailable> {
-        let mut after: Option<ApiKeyId> = None;
-        loop {
-            let page = self
-                .shared
-                .store
-                .api_keys(realm, PageRequest { after, limit: 100 })
-                .await?;
-            if page.items.iter().any(|key| key.works(self.shared.clock.now())) {
-                return Ok(true);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(false);
-            }
-        }
     }
 }
 

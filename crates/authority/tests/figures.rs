@@ -251,6 +251,7 @@ async fn a_change_of_policy_with_a_million_sessions() {
         Arc::new(SledStore::open(&data.path().join("store"), SledOptions::default()).unwrap());
     let authority = open(Arc::clone(&store), directory.path()).await;
     let key = authority
+        .credentials()
         .create_operator_api_key(
             &RealmName::parse("production").unwrap(),
             ClientName::parse("client:app").unwrap(),
@@ -259,6 +260,7 @@ async fn a_change_of_policy_with_a_million_sessions() {
         .await
         .unwrap();
     let principal = authority
+        .credentials()
         .authenticate(key.secret.expose(), [127, 0, 0, 1].into())
         .await
         .unwrap();

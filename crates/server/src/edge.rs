@@ -188,7 +188,12 @@ impl Edge {
         let refused = match credential {
             Some(credential) => {
                 self.refusals.admit(address, credential)?;
-                match self.authority.authenticate(credential, address).await {
+                match self
+                    .authority
+                    .credentials()
+                    .authenticate(credential, address)
+                    .await
+                {
                     Ok(principal) => {
                         self.refusals.accepted(credential);
                         return Ok(principal);

@@ -262,6 +262,7 @@ impl TestAuthority {
         };
         let operator = self
             .authority
+            .credentials()
             .authenticate(self.api_key.expose(), Ipv4Addr::LOCALHOST.into())
             .await;
         let operator = operator.unwrap_or_else(|error| refused(&error));

@@ -79,6 +79,7 @@ async fn bind(listen: &str) -> TcpListener {
 /// A new API key, as an operator makes it.
 pub(crate) async fn new_api_key(authority: &Authority, realm: &RealmName, client: ClientName) -> ApiKey {
     let created = authority
+        .credentials()
         .create_operator_api_key(realm, client, ApiKeyTerms::default())
         .await;
     let created = created.unwrap_or_else(|error| panic!("no API key: {error}"));

@@ -149,6 +149,7 @@ impl Caller {
         let realm = RealmName::parse("production").unwrap();
         let client = ClientName::parse("client:app").unwrap();
         let key = authority
+            .credentials()
             .create_operator_api_key(&realm, client, ApiKeyTerms::default())
             .await
             .unwrap();
@@ -231,7 +232,11 @@ impl Caller {
 
     async fn principal(&self) -> tessera_authority::Principal {
         let from = [127, 0, 0, 1].into();
-        self.authority.authenticate(&self.secret, from).await.unwrap()
+        self.authority
+            .credentials()
+            .authenticate(&self.secret, from)
+            .await
+            .unwrap()
     }
 
     /// The access token and the refresh token of a new session.

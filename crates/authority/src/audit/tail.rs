@@ -191,7 +191,7 @@ impl AuditTail {
 
     /// A stream outlives the call that began it, so the caller's credential is checked again.
     async fn check(&self) -> Result<(), AuditTailEnd> {
-        self.authority.still_works(&self.principal).await?;
+        self.authority.credentials.still_works(&self.principal).await?;
         let allowed = self
             .authority
             .shared

@@ -11,9 +11,9 @@ use tessera_store::{Changes, ClientChange, Reads, Snapshot};
 use tessera_token::ApiKeySecret;
 
 use crate::{
-    Authority,
     credential::{
         commit::{CreateCommit, RollCommit},
+        credentials::Credentials,
         error::ApiKeyError,
         lifetime::{end_of_new, end_of_successor, is_longer},
     },
@@ -77,7 +77,7 @@ pub struct RolledApiKey {
     pub previous: ApiKey,
 }
 
-impl Authority {
+impl Credentials {
     /// Makes a key.
     ///
     /// # Errors

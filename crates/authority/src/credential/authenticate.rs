@@ -7,12 +7,11 @@ use tessera_store::StoreError;
 use tessera_token::ApiKeySecret;
 
 use crate::{
-    Authority,
-    credential::error::AuthenticateError,
+    credential::{credentials::Credentials, error::AuthenticateError},
     principal::{Identity, Principal},
 };
 
-impl Authority {
+impl Credentials {
     /// Whether the API key that authenticated a client still works.
     pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
         let record = self.shared.store.api_key(principal.api_key()).await?;

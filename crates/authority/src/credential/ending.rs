@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tessera_core::{ApiKey, RealmName, Seconds, Timestamp};
+use tessera_core::{ApiKey, Seconds, Timestamp};
 use tessera_store::PageRequest;
 use tokio::time::Instant;
 
-use crate::{Authority, error::Unavailable};
+use crate::{
+    credential::{credentials::Credentials, ending_count::EndingApiKeys},
+    error::Unavailable,
+};
 
 /// The times within which ending keys are counted, shortest first.
 const WITHIN: [Seconds; 3] = [Seconds::DAY, Seconds::days(7), Seconds::days(30)];
@@ -16,18 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const REST: u32 = 200;
 const STEP: usize = 500;
 
-/// How many keys of a realm end soon and have no successor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndingApiKeys {
-    /// The realm.
-    pub realm: RealmName,
-    /// How soon.
-    pub within: Seconds,
-    /// How many.
-    pub keys: usize,
-}
-
-impl Authority {
+impl Credentials {
     /// How many keys of each realm end soon, according to the last count.
     #[must_use]
     pub fn ending_api_keys(&self) -> Arc<Vec<EndingApiKeys>> {
@@ -35,7 +27,7 @@ impl Authority {
     }
 
     /// Counts the keys that end soon, for as long as it is polled.
-    pub(crate) async fn keep_counting_ending_api_keys(self: Arc<Self>) {
+    pub(crate) async fn keep_counting_ending_api_keys(&self) {
         loop {
             let began = Instant::now();
             if let Err(error) = self.count_ending_api_keys().await {

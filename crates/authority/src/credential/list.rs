@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use tessera_core::{ApiKey, ApiKeyId, Seconds, Timestamp};
+use tessera_core::{ApiKey, ApiKeyId, RealmName, Seconds, Timestamp};
 use tessera_policy::Permission;
 use tessera_store::{PageRequest, Reads};
 
 use crate::{
-    Authority,
-    credential::{end::came_of, error::ApiKeyError},
+    credential::{credentials::Credentials, end::came_of, error::ApiKeyError},
+    error::Unavailable,
     page::{Listed, page_request},
     principal::Principal,
 };
@@ -42,7 +42,29 @@ pub struct Descendants {
     pub has_more: bool,
 }
 
-impl Authority {
+impl Credentials {
+    /// Whether any client of a realm has an API key that works.
+    ///
+    /// # Errors
+    /// Fails if the store can't be read.
+    pub async fn has_working_api_key(&self, realm: &RealmName) -> Result<bool, Unavailable> {
+        let mut after: Option<ApiKeyId> = None;
+        loop {
+            let page = self
+                .shared
+                .store
+                .api_keys(realm, PageRequest { after, limit: 100 })
+                .await?;
+            if page.items.iter().any(|key| key.works(self.shared.clock.now())) {
+                return Ok(true);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Describes a key.
     ///
     /// # Errors

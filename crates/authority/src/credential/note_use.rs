@@ -1,11 +1,11 @@
 //! Recording which API keys were used.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tessera_core::{ApiKey, ApiKeyId, Timestamp};
 use tessera_store::{Changes, Decision, Priority, Reads, Snapshot};
 
-use crate::{Authority, error::Unavailable};
+use crate::{credential::credentials::Credentials, error::Unavailable};
 
 /// How often the noted keys are written.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -14,9 +14,9 @@ const DELAY_MAX: Duration = Duration::from_secs(5);
 /// Keys in one write.
 const STEP: usize = 200;
 
-impl Authority {
+impl Credentials {
     /// Records which keys were used, for as long as it is polled.
-    pub(crate) async fn keep_noting_use(self: Arc<Self>) {
+    pub(crate) async fn keep_noting_use(&self) {
         let behind = Priority::Background { max_delay: DELAY_MAX };
         loop {
             tokio::time::sleep(INTERVAL).await;

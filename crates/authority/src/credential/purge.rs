@@ -3,12 +3,12 @@
 use tessera_core::{ApiKey, RealmName, Seconds, Timestamp};
 use tessera_store::{Changes, PageRequest, Reads, SessionIndex};
 
-use crate::{Authority, error::Unavailable};
+use crate::{credential::credentials::Credentials, error::Unavailable};
 
 /// How long a key that no longer works is listed.
 const DEAD_KEYS_KEPT: Seconds = Seconds::days(30);
 
-impl Authority {
+impl Credentials {
     /// Removes API keys that ended long ago, that no session needs, and that have no remaining descendant: revoking a
     /// key ends its descendants. `horizon` is a time that has certainly passed.
     pub(crate) async fn purge_api_keys(&self, horizon: Timestamp) -> Result<usize, Unavailable> {

@@ -24,7 +24,9 @@ impl RevokeOperation<'_> {
         let Some(key) = key.filter(|key| key.realm == *self.principal.realm_name()) else {
             return Ok(self.nothing());
         };
-        self.authority.require_revoke(self.principal, &key.client)?;
+        self.authority
+            .credentials
+            .require_revoke(self.principal, &key.client)?;
         let (descent, mut sequence) = self.end_api_keys(id).await?;
         let mut revoked = Revoked::of(0, None);
         if self.request.validate_only {

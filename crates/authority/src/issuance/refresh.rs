@@ -87,7 +87,7 @@ impl Authority {
             .map(|stored| stored.session)
             .filter(|session| session.refreshable == Refreshable::ByBearer)
             .ok_or(RefreshError::Invalid)?;
-        match self.identity_of(&session).await? {
+        match self.credentials.identity_of(&session).await? {
             Some(identity) => self.refresh_as(&identity, request).await,
             None => Err(RefreshError::Expired),
         }

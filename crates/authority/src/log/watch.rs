@@ -299,7 +299,7 @@ impl Watcher {
             }
             return Ok(());
         }
-        match self.authority.still_works(&self.principal).await {
+        match self.authority.credentials.still_works(&self.principal).await {
             Ok(()) => {}
             // The store may come back; without a checkpoint the subscriber knows how stale its state is.
             Err(AuthenticateError::Unavailable(_)) if self.authority.shared.is_one_of_several() => {

@@ -27,8 +27,8 @@ impl Authority {
         tokio::join!(
             Arc::clone(&self).keep_time(),
             Arc::clone(&self).keep_signing_audit(),
-            Arc::clone(&self).keep_noting_use(),
-            Arc::clone(&self).keep_counting_ending_api_keys(),
+            self.credentials.keep_noting_use(),
+            self.credentials.keep_counting_ending_api_keys(),
             self.keep_purging(audit_retention)
         );
     }
@@ -71,7 +71,7 @@ impl Authority {
             if !report.more {
                 let purges = self.purges.fetch_add(1, Ordering::Relaxed);
                 if purges.is_multiple_of(API_KEYS_EACH) {
-                    let purged = self.purge_api_keys(horizon).await?;
+                    let purged = self.credentials.purge_api_keys(horizon).await?;
                     tracing::debug!(purged, "looked for dead API keys");
                 }
                 return Ok(());

@@ -172,11 +172,11 @@ impl RevokeOperation<'_> {
         // Before the commit: a caller that leaves must not leave the keys of a disabled client working.
         let is_new = disabled
             .as_ref()
-            .is_some_and(|client| self.authority.disabled.insert(realm, client));
+            .is_some_and(|client| self.authority.credentials.disabled.insert(realm, client));
         let changes = end.changes(&matched, &self.cause());
         let placed = self.authority.shared.store.write(changes).await;
         if let (Err(_), true, Some(client)) = (&placed, is_new, &disabled) {
-            self.authority.disabled.remove(realm, client);
+            self.authority.credentials.disabled.remove(realm, client);
         }
         Ok(self.done(matched.live, &placed?))
     }

@@ -175,6 +175,7 @@ async fn api_keys(
     for realm in authority.realms().keys() {
         let still_works = match shown.get(realm) {
             Some(key) => authority
+                .credentials()
                 .authenticate(key, Ipv4Addr::LOCALHOST.into())
                 .await
                 .is_ok(),
@@ -182,6 +183,7 @@ async fn api_keys(
         };
         if !still_works {
             let new = authority
+                .credentials()
                 .create_operator_api_key(realm, client.clone(), ApiKeyTerms::default())
                 .await;
             shown.insert(

@@ -117,6 +117,7 @@ async fn first_keys(authority: &Authority, config: &Config, operator: &ClientNam
     let mut keys = Vec::new();
     for realm in config.realms.keys() {
         let made = authority
+            .credentials()
             .create_operator_api_key(realm, operator.clone(), ApiKeyTerms::default())
             .await;
         let made = made.map_err(Failure::cannot_run)?;

@@ -85,6 +85,7 @@ async fn start(
         .map_err(|error| Failure::launch(&error))?;
     for realm in authority.realms().keys() {
         if !authority
+            .credentials()
             .has_working_api_key(realm)
             .await
             .map_err(Failure::cannot_run)?

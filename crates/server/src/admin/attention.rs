@@ -225,7 +225,7 @@ fn of_verifiers(authority: &Authority) -> Vec<Attention> {
 }
 
 fn of_api_keys(authority: &Authority) -> Vec<Attention> {
-    let counts = authority.ending_api_keys();
+    let counts = authority.credentials().ending_api_keys();
     let ending = counts
         .iter()
         .filter(|count| count.within == KEYS_END_SOON && count.keys > 0);

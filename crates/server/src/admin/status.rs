@@ -106,7 +106,7 @@ fn status_name(status: KeyStatus) -> &'static str {
 
 /// How many keys end, by the time within which they end.
 fn api_keys_ending(authority: &Authority, realm: &RealmName) -> Value {
-    let counts = authority.ending_api_keys();
+    let counts = authority.credentials().ending_api_keys();
     let of_realm = counts.iter().filter(|count| count.realm == *realm);
     of_realm
         .map(|count| (count.within.to_string(), count.keys.into()))

@@ -31,6 +31,7 @@ impl ApiKeyService for ApiKeys {
             let new = self
                 .0
                 .authority
+                .credentials()
                 .create_api_key(&caller.principal, request)
                 .await?;
             let target = format!("API key {} of {}", new.record.id, new.record.client);
@@ -50,10 +51,13 @@ impl ApiKeyService for ApiKeys {
         call(&self.0, request, async |caller, wire| {
             let id = convert::api_key::api_key_id(&wire.id)?;
             let (authority, now) = (&self.0.authority, self.now());
-            let key = authority.api_key(&caller.principal, &id).await?;
+            let key = authority.credentials().api_key(&caller.principal, &id).await?;
             let descendants = if wire.with_descendants {
                 caller.spend(DESCENDANTS_COST).await?;
-                authority.api_key_descendants(&caller.principal, &id).await?
+                authority
+                    .credentials()
+                    .api_key_descendants(&caller.principal, &id)
+                    .await?
             } else {
                 Descendants::default()
             };
@@ -74,7 +78,10 @@ impl ApiKeyService for ApiKeys {
         call(&self.0, request, async |caller, wire| {
             let request = convert::api_key::list_api_keys(wire)?;
             let authority = &self.0.authority;
-            let listed = authority.api_keys(&caller.principal, &request).await?;
+            let listed = authority
+                .credentials()
+                .api_keys(&caller.principal, &request)
+                .await?;
             let now = self.now();
             Ok(ListApiKeysResponse {
                 api_keys: listed
@@ -96,7 +103,10 @@ impl ApiKeyService for ApiKeys {
             let request = convert::api_key::roll_api_key(&wire)?;
             let id = request.id.clone();
             let authority = &self.0.authority;
-            let rolled = authority.roll_api_key(&caller.principal, request).await?;
+            let rolled = authority
+                .credentials()
+                .roll_api_key(&caller.principal, request)
+                .await?;
             let target = format!("API key {id}, to {}", rolled.new.record.id);
             caller.changed("API key rolled", &target);
             let now = self.now();
@@ -134,7 +144,12 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<EnableClientResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let client = convert::api_key::client_name(&wire.name)?;
-            let enabled = self.0.authority.enable_client(&caller.principal, &client).await;
+            let enabled = self
+                .0
+                .authority
+                .credentials()
+                .enable_client(&caller.principal, &client)
+                .await;
             enabled?;
             caller.changed("client enabled", client.as_str());
             Ok(EnableClientResponse {})

@@ -785,7 +785,12 @@ async fn the_day_of_the_last_use_is_known_at_once_and_written_behind_the_calls()
         .unwrap();
     let listed = listed.into_inner().api_keys.into_iter().find(|key| key.id == id);
     assert_eq!(listed.unwrap().last_use_time.unwrap().seconds, today.as_seconds());
-    let write = || world.authority.write_used_api_keys(Priority::Foreground);
+    let write = || {
+        world
+            .authority
+            .credentials()
+            .write_used_api_keys(Priority::Foreground)
+    };
     write().await.unwrap();
     assert_eq!(
         (shown().await, used_on(&store, &id).await),
@@ -872,8 +877,13 @@ async fn keys_to_look_at_are_listed_in_full_pages() {
     assert_eq!(listed(&admin, &asked(Some(90), Some(7))).await.0, both);
     assert!(listed(&admin, &asked(None, Some(5))).await.0.is_empty());
 
-    world.authority.count_ending_api_keys().await.unwrap();
-    let counts = world.authority.ending_api_keys();
+    world
+        .authority
+        .credentials()
+        .count_ending_api_keys()
+        .await
+        .unwrap();
+    let counts = world.authority.credentials().ending_api_keys();
     let counted = |realm: &str| -> Vec<_> {
         let of = counts.iter().filter(|count| count.realm.as_str() == realm);
         of.map(|count| (count.within.to_string(), count.keys)).collect()

@@ -332,6 +332,7 @@ async fn what_ends_nothing_is_no_change() {
     let issued = app.issue_for("user:ann").await;
     let principal = world
         .authority
+        .credentials()
         .authenticate(&app.api_key, [127, 0, 0, 1].into())
         .await
         .unwrap();

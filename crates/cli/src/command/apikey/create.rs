@@ -60,6 +60,7 @@ async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Resul
         .await
         .map_err(Failure::cannot_run)?;
     let new = authority
+        .credentials()
         .create_operator_api_key(&realm, client, terms)
         .await
         .map_err(Failure::cannot_run)?;

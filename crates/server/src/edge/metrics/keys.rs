@@ -45,7 +45,7 @@ impl KeyMetrics {
     }
 
     pub(super) fn set(&self, authority: &Authority) {
-        for count in authority.ending_api_keys().iter() {
+        for count in authority.credentials().ending_api_keys().iter() {
             let labels = EndingLabels {
                 realm: count.realm.to_string(),
                 within: count.within.to_string(),
