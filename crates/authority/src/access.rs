@@ -3,4 +3,3 @@
 pub(crate) mod check;
 pub(crate) mod error;
 pub(crate) mod introspect;
-pub(crate) mod verified;

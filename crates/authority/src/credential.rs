@@ -13,5 +13,4 @@ pub(crate) mod lifetime;
 pub(crate) mod list;
 pub(crate) mod note_use;
 pub(crate) mod purge;
-pub(crate) mod revoke;
 pub(crate) mod used;

@@ -29,6 +29,7 @@ mod signing_key;
 #[cfg(test)]
 mod testing;
 mod turns;
+mod verified;
 
 use std::{
     collections::BTreeMap,
@@ -102,9 +103,10 @@ pub use session::{
     error::{RevokeError, SessionError},
     list::{ListedSession, SessionsBy},
     revoke::{
-        Revoked,
+        operation::Revoked,
         request::{RevokeRequest, RevokeTarget},
     },
+    sessions::Sessions,
 };
 pub use signing_key::{
     error::SigningKeyError,
@@ -116,12 +118,12 @@ pub use signing_key::{
 };
 
 use crate::{
-    access::verified::VerifiedTokens,
     audit::reading::AuditReads,
     issuance::refresh::outcome::RefreshCounts,
     operation::backup::Backups,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
     shared::Shared,
+    verified::VerifiedTokens,
 };
 
 /// A disk on which a commit takes longer is considered stalled: no request can be served.
@@ -148,7 +150,8 @@ pub struct Authority {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) signing_keys: Arc<SigningKeys>,
     pub(crate) token_bytes_max: usize,
-    pub(crate) verified: VerifiedTokens,
+    pub(crate) sessions: Sessions,
+    pub(crate) verified: Arc<VerifiedTokens>,
     pub(crate) watch_stall_max: Duration,
     pub(crate) staleness_bound_max: StalenessBound,
     pub(crate) fence: Arc<Fence>,
@@ -181,6 +184,12 @@ impl Authority {
     #[must_use]
     pub fn policy_work_running(&self) -> usize {
         self.heavy.running()
+    }
+
+    /// The sessions that were issued.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The API keys of clients.

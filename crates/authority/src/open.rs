@@ -16,7 +16,6 @@ use tessera_token::ServerKeys;
 
 use crate::{
     Authority,
-    access::verified::VerifiedTokens,
     audit::{reading::AuditReads, sink::AuditSinks},
     credential::credentials::Credentials,
     error::SetupError,
@@ -30,6 +29,7 @@ use crate::{
     policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
     refusal::Refusals,
     report::Report,
+    session::sessions::Sessions,
     shared::Shared,
     signing_key::{
         key_set::KeySet,
@@ -38,6 +38,7 @@ use crate::{
         server_key::{check_sealed, reseal},
         signing_keys::SigningKeys,
     },
+    verified::VerifiedTokens,
 };
 
 /// The parts of an authority.
@@ -191,6 +192,8 @@ impl Authority {
         let signing_keys = Arc::new(SigningKeys::new(&shared, &fence, keys, key_rotation));
         let refusals = Arc::new(Refusals::new(Arc::clone(store), Arc::clone(clock)));
         let credentials = Arc::new(Credentials::new(&shared, &refusals, settings.disabled_clients));
+        let verified = Arc::new(VerifiedTokens::new(verified_tokens_max));
+        let sessions = Sessions::new(&shared, &credentials, &signing_keys, &verified);
         Self {
             refusals,
             credentials,
@@ -206,7 +209,8 @@ impl Authority {
             signing_keys,
             // No verifier or proxy would read longer ones.
             token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),
-            verified: VerifiedTokens::new(verified_tokens_max),
+            sessions,
+            verified,
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),
             fence,

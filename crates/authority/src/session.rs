@@ -5,3 +5,4 @@ pub(crate) mod end;
 pub(crate) mod error;
 pub(crate) mod list;
 pub(crate) mod revoke;
+pub(crate) mod sessions;

@@ -3,7 +3,6 @@
 pub(crate) mod error;
 pub(crate) mod key_set;
 pub(crate) mod lifecycle;
-pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod schedule;
 pub(crate) mod server_key;

@@ -4,7 +4,7 @@ use tessera_core::{RealmLimits, Session, Timestamp};
 
 /// How many sessions a revocation matches, and how long it must be remembered.
 pub(crate) struct Matched {
-    /// As [`Revoked::matched`].
+    /// As [`Revoked::matched`](crate::Revoked::matched).
     pub(crate) live: u64,
     /// When the last access token that it can affect ends.
     pub(crate) tokens_until: Timestamp,

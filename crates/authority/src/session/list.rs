@@ -7,11 +7,10 @@ use tessera_policy::Permission;
 use tessera_store::{Page, PageRequest, SessionIndex, StoredSession};
 
 use crate::{
-    Authority,
     error::Unavailable,
     page::{LIST_BYTES_MAX, Listed, page_request},
     principal::Principal,
-    session::error::SessionError,
+    session::{error::SessionError, sessions::Sessions},
 };
 
 /// Sessions that are read at once: when a page is full, at most this number was read without use.
@@ -39,7 +38,7 @@ pub enum SessionsBy {
     Realm,
 }
 
-impl Authority {
+impl Sessions {
     /// One session.
     ///
     /// # Errors

@@ -126,7 +126,12 @@ impl ApiKeyService for ApiKeys {
         call(&self.0, request, async |caller, wire| {
             let request = convert::api_key::revoke_api_key(&wire)?;
             let _turn = caller.counting_turn().await?;
-            let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
+            let revoked = self
+                .0
+                .authority
+                .sessions()
+                .revoke(&caller.principal, &request)
+                .await?;
             caller.revoked(&request, &revoked);
             Ok(RevokeApiKeyResponse {
                 matched: revoked.matched,

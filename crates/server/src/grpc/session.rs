@@ -23,7 +23,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<GetSessionResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let id = convert::session::session_id(&wire.session_id)?;
-            let session = self.0.authority.session(&caller.principal, id).await?;
+            let session = self.0.authority.sessions().session(&caller.principal, id).await?;
             Ok(GetSessionResponse {
                 session: Some(convert::session::session(session)),
             })
@@ -40,6 +40,7 @@ impl SessionService for Sessions {
             let listed = self
                 .0
                 .authority
+                .sessions()
                 .sessions(&caller.principal, by, page_size, &wire.page_token)
                 .await?;
             Ok(ListSessionsResponse {
@@ -57,7 +58,12 @@ impl SessionService for Sessions {
         call(&self.0, request, async |caller, wire| {
             let session = convert::session::session_id(&wire.session_id)?;
             let request = convert::revoke_one(RevokeTarget::Session(session), &wire.reason)?;
-            let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
+            let revoked = self
+                .0
+                .authority
+                .sessions()
+                .revoke(&caller.principal, &request)
+                .await?;
             caller.revoked(&request, &revoked);
             Ok(RevokeSessionResponse {
                 matched: revoked.matched,

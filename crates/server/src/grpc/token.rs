@@ -86,7 +86,12 @@ impl TokenService for Tokens {
             } else {
                 caller.counting_turn().await?
             };
-            let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
+            let revoked = self
+                .0
+                .authority
+                .sessions()
+                .revoke(&caller.principal, &request)
+                .await?;
             caller.revoked(&request, &revoked);
             Ok(RevokeResponse {
                 matched: revoked.matched,

@@ -148,7 +148,7 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
             disables_client: false,
             with_made_keys: false,
         };
-        let revoked = http.edge.authority.revoke(&principal, &request).await;
+        let revoked = http.edge.authority.sessions().revoke(&principal, &request).await;
         let revoked = revoked.map_err(ApiError::from)?;
         log_revocation(&http.exchange, &request, &revoked);
         Ok(json!({}))

@@ -347,6 +347,7 @@ async fn what_ends_nothing_is_no_change() {
         };
         world
             .authority
+            .sessions()
             .revoke(&principal, &request)
             .await
             .unwrap()

@@ -11,7 +11,7 @@ use crate::{
     session::{
         end::end_sessions,
         error::RevokeError,
-        revoke::{RevokeOperation, Revoked, STEP},
+        revoke::operation::{RevokeOperation, Revoked, STEP},
     },
 };
 
@@ -20,11 +20,11 @@ impl RevokeOperation<'_> {
     /// nothing any longer. Then their sessions end, in steps, so that verifiers refuse their access tokens too. A crash
     /// in between loses nothing that matters: repeating the call ends the rest.
     pub(crate) async fn api_key(&self, id: &ApiKeyId) -> Result<Revoked, RevokeError> {
-        let key = self.authority.shared.store.api_key(id).await?;
+        let key = self.sessions.shared.store.api_key(id).await?;
         let Some(key) = key.filter(|key| key.realm == *self.principal.realm_name()) else {
             return Ok(self.nothing());
         };
-        self.authority
+        self.sessions
             .credentials
             .require_revoke(self.principal, &key.client)?;
         let (descent, mut sequence) = self.end_api_keys(id).await?;
@@ -39,8 +39,8 @@ impl RevokeOperation<'_> {
                 revoked.matched += matched;
                 sequence = last.or(sequence);
             }
-            let position = || self.authority.shared.position();
-            let cursor = sequence.map_or_else(position, |sequence| self.authority.shared.cursor_at(sequence));
+            let position = || self.sessions.shared.position();
+            let cursor = sequence.map_or_else(position, |sequence| self.sessions.shared.cursor_at(sequence));
             revoked.cursor = Some(cursor);
             revoked.is_change = sequence.is_some();
         }
@@ -53,7 +53,7 @@ impl RevokeOperation<'_> {
     /// that only counts writes nothing.
     async fn end_api_keys(&self, id: &ApiKeyId) -> Result<(Descent, Option<Sequence>), RevokeError> {
         let known = self.descent(id).await?;
-        let (policy, principal) = (self.authority.shared.policy(), self.principal.clone());
+        let (policy, principal) = (self.sessions.shared.policy(), self.principal.clone());
         let ending = EndApiKeys {
             id: id.clone(),
             with_made_keys: self.request.with_made_keys,
@@ -70,7 +70,7 @@ impl RevokeOperation<'_> {
         };
         let reads = Reads::default().api_keys(known.iter().cloned()).made_with(known);
         let decide = move |state: &Snapshot| ending.decide(state);
-        let (ended, placed) = self.authority.shared.store.commit(reads, decide).await?;
+        let (ended, placed) = self.sessions.shared.store.commit(reads, decide).await?;
         let descent = ended.map_err(|client| {
             let permission = Permission::RevokeApiKeysOf(client);
             self.principal.not_allowed(permission.scope())
@@ -86,7 +86,7 @@ impl RevokeOperation<'_> {
             let reads = Reads::default()
                 .api_keys(level.iter().cloned())
                 .made_with(level.iter().cloned());
-            let state = self.authority.shared.store.read(reads).await?;
+            let state = self.sessions.shared.store.read(reads).await?;
             let came: Vec<_> = state
                 .api_keys
                 .iter()
@@ -108,7 +108,7 @@ impl RevokeOperation<'_> {
         loop {
             let request = PageRequest { after, limit: STEP };
             let page = self
-                .authority
+                .sessions
                 .shared
                 .store
                 .sessions(self.index_of(key), request)
@@ -135,7 +135,7 @@ impl RevokeOperation<'_> {
             let ended = changes.sessions.len() as u64;
             Decision::Commit(changes, ended)
         };
-        let (ended, placed) = self.authority.shared.store.commit(reads, end).await?;
+        let (ended, placed) = self.sessions.shared.store.commit(reads, end).await?;
         Ok((ended, placed.last()))
     }
 }

@@ -9,7 +9,10 @@ use crate::{
     log::event::{signing_key_begins, signing_key_revoked},
     session::{
         error::RevokeError,
-        revoke::{RevokeOperation, Revoked, STEP, commit::Cause},
+        revoke::{
+            commit::Cause,
+            operation::{RevokeOperation, Revoked, STEP},
+        },
     },
     signing_key::lifecycle::new_key,
 };
@@ -17,12 +20,12 @@ use crate::{
 impl RevokeOperation<'_> {
     /// A revoked signing key is replaced in the same commit: the realm is never without one.
     pub(crate) async fn signing_key(&self, id: &KeyId) -> Result<Revoked, RevokeError> {
-        self.authority
+        self.sessions
             .shared
             .require(self.principal, &Permission::RevokeSigningKeys)?;
         let realm = self.principal.realm_name();
-        let mut turn = self.authority.signing_keys.turn_to_change_keys().await?;
-        let old = self.authority.signing_keys.in_use().record(id).cloned();
+        let mut turn = self.sessions.signing_keys.turn_to_change_keys().await?;
+        let old = self.sessions.signing_keys.in_use().record(id).cloned();
         let Some(old) = old.filter(|key| key.realm == *realm && key.status != KeyStatus::Revoked) else {
             return Ok(self.nothing());
         };
@@ -33,7 +36,7 @@ impl RevokeOperation<'_> {
         let replacement = if old.status == KeyStatus::Active {
             let key = new_key(
                 self.principal.realm(),
-                &self.authority.shared.server_keys.load(),
+                &self.sessions.shared.server_keys.load(),
                 self.now,
             );
             Some(key.map_err(|_| Unavailable::Defect("a new signing key can't be made"))?)
@@ -42,11 +45,7 @@ impl RevokeOperation<'_> {
         };
         let access_ttl_max = self.principal.realm().limits.access_ttl_max;
         let changes = replaced(old, replacement, access_ttl_max, &self.cause());
-        let placed = self
-            .authority
-            .signing_keys
-            .commit_keys(&mut turn, changes)
-            .await?;
+        let placed = self.sessions.signing_keys.commit_keys(&mut turn, changes).await?;
         Ok(self.done(matched, &placed))
     }
 
@@ -62,7 +61,7 @@ impl RevokeOperation<'_> {
         loop {
             let request = PageRequest { after, limit: STEP };
             let page = self
-                .authority
+                .sessions
                 .shared
                 .store
                 .sessions(index.clone(), request)
