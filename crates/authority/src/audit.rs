@@ -9,4 +9,5 @@ pub(crate) mod list;
 pub(crate) mod reading;
 pub(crate) mod sink;
 pub(crate) mod tail;
+pub(crate) mod trail;
 pub(crate) mod verify;

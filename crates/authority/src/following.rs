@@ -16,10 +16,10 @@ use tokio::time::timeout;
 use crate::{
     Authority,
     error::Unavailable,
+    heavy::OWN_BUDGET,
     policy::{
         error::ApplyError,
         files::{from_memory, load},
-        heavy::OWN_BUDGET,
     },
 };
 
@@ -108,7 +108,7 @@ impl Authority {
             let settings = state.settings.clone().unwrap_or_default();
             self.credentials.disabled.replace(settings.disabled_clients);
             self.sinks
-                .follow(&settings.audit_sinks, |name| self.delivers_to(name));
+                .follow(&settings.audit_sinks, |name| self.audit.delivers_to(name));
             self.note_reconciled(settings.policy_reconciled);
             if let Some(revision) = state.policy_in_force() {
                 self.follow_policy(revision).await?;

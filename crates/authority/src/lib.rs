@@ -13,6 +13,7 @@ mod audit;
 mod credential;
 mod error;
 mod following;
+mod heavy;
 mod issuance;
 mod log;
 mod open;
@@ -55,6 +56,7 @@ pub use audit::{
     list::AuditOrder,
     sink::{AuditSinks, SinkState},
     tail::{AuditDigest, AuditTail, AuditTailEnd, TailBegin, TailStart, Tailed},
+    trail::AuditTrail,
     verify::{TrailCheck, TrailFault, TrailReport},
 };
 pub use credential::{
@@ -118,10 +120,10 @@ pub use signing_key::{
 };
 
 use crate::{
-    audit::reading::AuditReads,
+    heavy::Heavy,
     issuance::refresh::outcome::RefreshCounts,
     operation::backup::Backups,
-    policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
+    policy::{abandoned::Reconciling, history::PolicyHistory},
     shared::Shared,
     verified::VerifiedTokens,
 };
@@ -143,7 +145,7 @@ pub struct Authority {
     pub(crate) policy_changes: Arc<tokio::sync::Mutex<()>>,
     /// The slots for long work with policies.
     pub(crate) heavy: Arc<Heavy>,
-    pub(crate) audit_reads: AuditReads,
+    pub(crate) audit: Arc<AuditTrail>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) refreshes: RefreshCounts,
     pub(crate) sinks: Arc<AuditSinks>,
@@ -214,6 +216,12 @@ impl Authority {
     #[must_use]
     pub fn other_nodes(&self) -> &OtherNodes {
         &self.others
+    }
+
+    /// The audit trail.
+    #[must_use]
+    pub fn audit(&self) -> &Arc<AuditTrail> {
+        &self.audit
     }
 
     /// The sinks of the audit trail.

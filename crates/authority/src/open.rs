@@ -16,9 +16,10 @@ use tessera_token::ServerKeys;
 
 use crate::{
     Authority,
-    audit::{reading::AuditReads, sink::AuditSinks},
+    audit::{sink::AuditSinks, trail::AuditTrail},
     credential::credentials::Credentials,
     error::SetupError,
+    heavy::Heavy,
     issuance::refresh::outcome::RefreshCounts,
     log::{
         fence::Fence,
@@ -26,7 +27,7 @@ use crate::{
     },
     operation::{backup::Backups, timekeeping::setting},
     others::OtherNodes,
-    policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
+    policy::{abandoned::Reconciling, apply::realm_unknown, history::PolicyHistory},
     refusal::Refusals,
     report::Report,
     session::sessions::Sessions,
@@ -194,6 +195,8 @@ impl Authority {
         let credentials = Arc::new(Credentials::new(&shared, &refusals, settings.disabled_clients));
         let verified = Arc::new(VerifiedTokens::new(verified_tokens_max));
         let sessions = Sessions::new(&shared, &credentials, &signing_keys, &verified);
+        let heavy = Heavy::new();
+        let audit = Arc::new(AuditTrail::new(&shared, &credentials, &others, &sinks, &heavy));
         Self {
             refusals,
             credentials,
@@ -204,8 +207,8 @@ impl Authority {
             policy_unusable: parking_lot::Mutex::default(),
             reconciling: Reconciling::default(),
             policy_changes,
-            heavy: Heavy::new(),
-            audit_reads: AuditReads::new(),
+            heavy,
+            audit,
             signing_keys,
             // No verifier or proxy would read longer ones.
             token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),

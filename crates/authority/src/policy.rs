@@ -6,7 +6,6 @@ pub(crate) mod change;
 pub(crate) mod error;
 pub(crate) mod explain;
 pub(crate) mod files;
-pub(crate) mod heavy;
 pub(crate) mod history;
 pub(crate) mod impact;
 pub(crate) mod kinds;

@@ -170,7 +170,7 @@ impl Delivery {
 
     /// Whether this node delivers to the sink.
     fn is_its_turn(&self) -> bool {
-        self.authority.delivers_to(self.name.as_str())
+        self.authority.audit().delivers_to(self.name.as_str())
     }
 
     /// Waits until this node delivers to the sink, and returns the position up to which the sink has everything; `None`
@@ -178,7 +178,7 @@ impl Delivery {
     async fn turn(&self) -> Option<u64> {
         let name = self.name.as_str();
         loop {
-            match self.authority.turn_to_deliver_to(name).await {
+            match self.authority.audit().turn_to_deliver_to(name).await {
                 Ok(position) => return Some(position),
                 Err(Unavailable::Store(StoreError::Closed)) => return None,
                 Err(error) => {

@@ -6,16 +6,16 @@ use tessera_core::{AuditAction, AuditKind, AuditRecord, audit::Actor};
 use tessera_store::{AuditHead, Changes, Decision, Priority, Reads, Snapshot};
 use tessera_token::Checkpoint;
 
-use crate::{Authority, error::Unavailable};
+use crate::{audit::trail::AuditTrail, error::Unavailable};
 
 /// How long after the start the first checkpoint is signed: an authority that is restarted each hour has checkpoints,
 /// too.
 const FIRST: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-impl Authority {
+impl AuditTrail {
     /// Signs the trail each hour, for as long as it is polled.
-    pub(crate) async fn keep_signing_audit(self: Arc<Self>) {
+    pub(crate) async fn keep_signing_audit(self: &Arc<Self>) {
         tokio::time::sleep(FIRST).await;
         loop {
             if let Err(error) = self.sign_audit().await {
@@ -40,8 +40,8 @@ impl Authority {
         if last.first().is_none_or(|(_, record)| is_signed(record)) {
             return Ok(None);
         }
-        let authority = Arc::clone(self);
-        let decide = move |state: &Snapshot| authority.checkpoint(state);
+        let trail = Arc::clone(self);
+        let decide = move |state: &Snapshot| trail.checkpoint(state);
         let (signed, _) = self
             .shared
             .store

@@ -2,9 +2,9 @@
 
 use tessera_store::{OtherNode, StoreError};
 
-use crate::{Authority, error::Unavailable};
+use crate::{audit::trail::AuditTrail, error::Unavailable};
 
-impl Authority {
+impl AuditTrail {
     /// Whether this node delivers to a sink of the audit trail: the oldest of the responding nodes that have the sink
     /// delivers.
     #[must_use]

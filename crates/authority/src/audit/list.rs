@@ -7,8 +7,7 @@ use tessera_policy::Permission;
 use tessera_store::{AuditEntry, AuditPage, AuditQuery, StoreError};
 
 use crate::{
-    Authority,
-    audit::{error::AuditError, filter::AuditFilter},
+    audit::{error::AuditError, filter::AuditFilter, trail::AuditTrail},
     error::Unavailable,
     page::{LIST_BYTES_MAX, Listed, page_request},
     principal::Principal,
@@ -30,7 +29,7 @@ pub enum AuditOrder {
     OldestFirst,
 }
 
-impl Authority {
+impl AuditTrail {
     /// The audit records of the caller's realm that match a filter.
     ///
     /// # Errors
@@ -47,7 +46,7 @@ impl Authority {
         let request = page_request(page_size, page_token, |text| text.parse::<u64>().ok())
             .ok_or(AuditError::PageTokenInvalid)?;
         let list = AuditList {
-            authority: self,
+            trail: self,
             principal,
             filter,
             found: Vec::new(),
@@ -66,7 +65,7 @@ impl Authority {
 }
 
 struct AuditList<'a> {
-    authority: &'a Authority,
+    trail: &'a AuditTrail,
     principal: &'a Principal,
     filter: &'a AuditFilter,
     found: Vec<AuditEntry>,
@@ -79,7 +78,7 @@ type Found = (Vec<AuditEntry>, Option<u64>);
 
 impl AuditList<'_> {
     async fn oldest_first(mut self, mut after: u64) -> Result<Found, Unavailable> {
-        let last = self.authority.audit_position();
+        let last = self.trail.audit_position();
         let mut scanned = 0;
         while after < last && scanned < SCAN_MAX {
             let page = self.page(AuditQuery {
@@ -101,7 +100,7 @@ impl AuditList<'_> {
 
     /// Reads the trail backwards, a step at a time. `before` is the position at which the page before ended.
     async fn newest_first(mut self, before: Option<u64>) -> Result<Found, Unavailable> {
-        let last = self.authority.audit_position();
+        let last = self.trail.audit_position();
         let mut through = before.map_or(last, |before| before.saturating_sub(1).min(last));
         let Some(first) = self.first(through).await? else {
             return Ok((self.found, None));
@@ -155,7 +154,7 @@ impl AuditList<'_> {
     }
 
     async fn page(&self, query: AuditQuery) -> Result<AuditPage, Unavailable> {
-        Ok(self.authority.read_audit(self.principal, query).await?)
+        Ok(self.trail.read_audit(self.principal, query).await?)
     }
 
     /// Takes an entry that matches; returns whether the page had no room for it.
@@ -174,14 +173,14 @@ impl AuditList<'_> {
     }
 }
 
-impl Authority {
+impl AuditTrail {
     /// Reads a part of the trail for a caller, when its turn comes.
     pub(crate) async fn read_audit(
         &self,
         principal: &Principal,
         query: AuditQuery,
     ) -> Result<AuditPage, StoreError> {
-        self.audit_reads
+        self.reads
             .page(&self.shared.store, principal.whose(), query)
             .await
     }

@@ -58,7 +58,7 @@ impl AuditSinks {
     }
 
     /// Declares that this process can deliver to a sink. If several nodes can,
-    /// [`Authority::turn_to_deliver_to`](crate::Authority::turn_to_deliver_to) tells when this node delivers.
+    /// [`AuditTrail::turn_to_deliver_to`](crate::AuditTrail::turn_to_deliver_to) tells when this node delivers.
     pub fn begin(&self, name: &str) {
         let position = self.kept.get(name).copied().unwrap_or(0);
         let state = SinkState {

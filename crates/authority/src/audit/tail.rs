@@ -10,8 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    Authority,
-    audit::{error::AuditError, filter::AuditFilter},
+    audit::{error::AuditError, filter::AuditFilter, trail::AuditTrail},
     credential::error::AuthenticateError,
     error::Unavailable,
     principal::Principal,
@@ -24,7 +23,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One reader of the trail, which reads as it has room and delays no other caller.
 pub struct AuditTail {
-    authority: Arc<Authority>,
+    trail: Arc<AuditTrail>,
     principal: Principal,
     filter: AuditFilter,
     head: signal::Receiver<AuditHead>,
@@ -93,7 +92,7 @@ pub enum AuditTailEnd {
     Failed(#[from] AuditError),
 }
 
-impl Authority {
+impl AuditTrail {
     /// Begins to follow the records of the caller's realm.
     ///
     /// # Errors
@@ -119,7 +118,7 @@ impl Authority {
                 .stops_at_end
                 .then(|| *self.shared.store.audit_head().borrow()),
             batch: VecDeque::new(),
-            authority: Arc::clone(self),
+            trail: Arc::clone(self),
             principal,
             filter: start.filter,
         })
@@ -141,14 +140,14 @@ impl AuditTail {
         };
         // Records before the first one that exists were too old to be kept.
         let first = AuditQuery::after(self.position, 1);
-        let first = self.authority.read_audit(&self.principal, first).await?;
+        let first = self.trail.read_audit(&self.principal, first).await?;
         if let Some(entry) = first.entries.first() {
             self.position = entry.position.saturating_sub(1);
         }
         Ok(TailBegin {
             after: self.position,
             through: Some(end.position),
-            checkpoint: self.authority.signed_checkpoint(Some(self.position), &end),
+            checkpoint: self.trail.signed_checkpoint(Some(self.position), &end),
         })
     }
 
@@ -191,11 +190,8 @@ impl AuditTail {
 
     /// A stream outlives the call that began it, so the caller's credential is checked again.
     async fn check(&self) -> Result<(), AuditTailEnd> {
-        self.authority.credentials.still_works(&self.principal).await?;
-        let allowed = self
-            .authority
-            .shared
-            .require(&self.principal, &Permission::ReadAudit);
+        self.trail.credentials.still_works(&self.principal).await?;
+        let allowed = self.trail.shared.require(&self.principal, &Permission::ReadAudit);
         Ok(allowed.map_err(AuditError::from)?)
     }
 
@@ -204,7 +200,7 @@ impl AuditTail {
             through: last,
             ..self.filter.query(self.position, STEP)
         };
-        let page = self.authority.read_audit(&self.principal, query).await;
+        let page = self.trail.read_audit(&self.principal, query).await;
         let page = page.map_err(AuditError::from)?;
         self.position = page.through;
         let entries = page.entries.into_iter();

@@ -9,8 +9,7 @@ use tessera_store::{AuditEntry, AuditHead, AuditLink, AuditQuery, StoreError};
 use tessera_token::{Checkpoint, CheckpointPublicKey};
 
 use crate::{
-    Authority,
-    audit::{error::AuditError, tail::AuditDigest},
+    audit::{error::AuditError, tail::AuditDigest, trail::AuditTrail},
     error::Unavailable,
     principal::Principal,
 };
@@ -262,7 +261,7 @@ impl TrailCheck {
     }
 }
 
-impl Authority {
+impl AuditTrail {
     /// The public key that signs checkpoints now, `k4.public.…`.
     #[must_use]
     pub fn checkpoint_key(&self) -> String {

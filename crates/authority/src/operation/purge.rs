@@ -26,7 +26,7 @@ impl Authority {
     pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
         tokio::join!(
             Arc::clone(&self).keep_time(),
-            Arc::clone(&self).keep_signing_audit(),
+            self.audit.keep_signing_audit(),
             self.credentials.keep_noting_use(),
             self.credentials.keep_counting_ending_api_keys(),
             self.keep_purging(audit_retention)

@@ -12,8 +12,9 @@ use tessera_store::AuditQuery;
 use crate::{
     Authority,
     error::Unavailable,
+    heavy::Entered,
     issuance::scopes::Bearer,
-    policy::{error::ExplainError, files::from_memory, heavy::Entered},
+    policy::{error::ExplainError, files::from_memory},
     principal::Principal,
 };
 
@@ -176,7 +177,7 @@ impl Authority {
             ..AuditQuery::after(0, STEP)
         };
         while query.after < last {
-            let page = self.read_audit(principal, query).await?;
+            let page = self.audit.read_audit(principal, query).await?;
             let mut records = page.entries.into_iter().map(|entry| entry.record);
             if let Some(record) = records.find(|record| record.action.facts().decision == Some(decision)) {
                 return Ok(Some(record));

@@ -17,8 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::{
     Authority,
+    heavy::Running,
     log::event::{scopes_narrowed, session_revoked},
-    policy::{heavy::Running, impact::Reconciled, kinds::Kinds},
+    policy::{impact::Reconciled, kinds::Kinds},
 };
 
 /// How many sessions are changed in one commit: other commits wait for it.

@@ -9,12 +9,12 @@ use tessera_store::StoreError;
 use crate::{
     Authority,
     error::CallNotAllowed,
+    heavy::{Entered, OWN_BUDGET},
     policy::{
         apply::Applied,
         change::{Change, Trigger},
         error::ApplyError,
         files::load,
-        heavy::{Entered, OWN_BUDGET},
     },
     principal::Principal,
     turns::Turn,

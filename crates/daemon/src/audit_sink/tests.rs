@@ -69,7 +69,7 @@ async fn all_delivered(authority: &Authority) {
             let state = authority.audit_sinks().states();
             if state
                 .first()
-                .is_some_and(|sink| sink.position == authority.audit_position())
+                .is_some_and(|sink| sink.position == authority.audit().audit_position())
             {
                 return;
             }
@@ -104,9 +104,9 @@ async fn a_file_has_all_and_what_is_rotated_is_made_anew() {
     all_delivered(&authority).await;
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(positions(text.lines().skip(1)), everything(&authority).await);
-    let before = authority.audit_position();
+    let before = authority.audit().audit_position();
     fs::rename(&path, directory.path().join("audit.1")).unwrap();
-    authority.sign_audit().await.unwrap();
+    authority.audit().sign_audit().await.unwrap();
     all_delivered(&authority).await;
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(positions(text.lines()), [before + 1, before + 2]);

@@ -167,7 +167,7 @@ fn sinks(authority: &Authority) -> Vec<Value> {
     let sinks = authority.audit_sinks().states().into_iter().map(|sink| {
         json!({
             // `None` if this node delivers.
-            "delivered_by": authority.delivered_by(&sink.name),
+            "delivered_by": authority.audit().delivered_by(&sink.name),
             "name": sink.name,
             "lag_records": head.saturating_sub(sink.position),
             "failing_since": sink.failing_since.map(Timestamp::to_rfc3339),

@@ -34,10 +34,13 @@ impl AuditService for Audits {
         call(&self.0, request, async |caller, wire| {
             let (filter, order, page_size) = convert::list_request(&wire)?;
             let principal = &caller.principal;
-            let listed =
-                self.0
-                    .authority
-                    .audit_records(principal, &filter, order, page_size, &wire.page_token);
+            let listed = self.0.authority.audit().audit_records(
+                principal,
+                &filter,
+                order,
+                page_size,
+                &wire.page_token,
+            );
             let listed = listed.await?;
             Ok(ListAuditRecordsResponse {
                 records: listed.items.into_iter().map(convert::record).collect(),
@@ -59,10 +62,10 @@ impl AuditService for Audits {
         let wire = request.into_inner();
         let start = convert::tail_request(&wire)?;
         let realm = principal.realm_name().clone();
-        match self.0.authority.tail_audit(principal, start) {
+        match self.0.authority.audit().tail_audit(principal, start) {
             Ok(mut tail) => {
                 let begin = tail.begin().await.map_err(ApiError::from)?;
-                let begin = convert::tail_begin(begin, &realm, self.0.authority.checkpoint_key());
+                let begin = convert::tail_begin(begin, &realm, self.0.authority.audit().checkpoint_key());
                 Ok(Response::new(Box::pin(records(begin, tail))))
             }
             Err(error) => Err(self.0.refused(&exchange, error.into()).await.into()),
@@ -111,7 +114,7 @@ fn check(
         let principal = exchange.principal().cloned().ok_or_else(ApiError::no_credential)?;
         // Progress that the caller has not read yet is left out.
         let (told, mut progress) = mpsc::channel(1);
-        let check = edge.authority.verify_audit(&principal, move |report, end| {
+        let check = edge.authority.audit().verify_audit(&principal, move |report, end| {
             let _ = told.try_send(convert::progress(report, end));
         });
         tokio::pin!(check);
@@ -123,7 +126,7 @@ fn check(
             match step {
                 Step::SoFar(so_far) => yield so_far,
                 Step::Done(Ok(result)) => {
-                    yield convert::verified(result, edge.authority.checkpoint_key());
+                    yield convert::verified(result, edge.authority.audit().checkpoint_key());
                     return;
                 }
                 Step::Done(Err(error)) => Err(edge.refused(&exchange, error.into()).await)?,

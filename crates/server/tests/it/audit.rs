@@ -432,9 +432,9 @@ async fn checkpoints_cover_what_was_before_them() {
     let world = World::start().await;
     let (app, admin) = world.app_and_admin().await;
     app.issue_for("user:ann").await;
-    let signed = world.authority.sign_audit().await.unwrap().unwrap();
+    let signed = world.authority.audit().sign_audit().await.unwrap().unwrap();
     assert_eq!(
-        world.authority.sign_audit().await.unwrap(),
+        world.authority.audit().sign_audit().await.unwrap(),
         None,
         "nothing happened since"
     );

@@ -146,7 +146,7 @@ async fn otlp_is_sent_until_the_receiver_has_it() {
     assert_eq!(positions_of(&third), everything(&authority).await);
     assert_eq!(authority.audit_sinks().states()[0].rejected, 0);
     // The next batch is sent without another connection or header.
-    authority.sign_audit().await.unwrap();
+    authority.audit().sign_audit().await.unwrap();
     let (_, next) = received.recv().await.unwrap();
     let before = *positions_of(&third).last().unwrap();
     assert_eq!(positions_of(&next).first(), Some(&(before + 1)));
@@ -211,7 +211,7 @@ async fn what_an_otlp_receiver_rejects_is_counted_and_not_sent_again() {
     all_delivered(&authority).await;
     let state = authority.audit_sinks().states().remove(0);
     assert_eq!((state.rejected, state.failing_since), (1, None));
-    authority.sign_audit().await.unwrap();
+    authority.audit().sign_audit().await.unwrap();
     let (_, second) = received.recv().await.unwrap();
     all_delivered(&authority).await;
     assert_eq!(positions_of(&second)[0], expected.last().unwrap() + 1);
