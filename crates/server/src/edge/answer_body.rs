@@ -16,13 +16,31 @@ use crate::{error::ApiError, grpc::status};
 /// The body of one answer.
 pub(crate) struct AnswerBody {
     inner: Inner,
-    exchange: Arc<Exchange>,
+    held: Arc<Held>,
     /// Whether it says that its exchange was ended: then it is not cut off for that reason.
     is_farewell: bool,
     /// Whether it was ended before its own end.
     is_over: bool,
+}
+
+/// What an answer holds until the last part of it is written to its connection.
+struct Held {
+    exchange: Arc<Exchange>,
     /// `None` if the answer is a stream, which has no time limit.
     _untaken: Option<UntakenAnswer>,
+}
+
+/// A part of an answer. HTTP/2 takes a part as a whole as soon as the peer lets it send one byte. From there on it is
+/// in the connection's buffer, and the body may be gone: so the part itself holds what the answer holds.
+struct Part {
+    bytes: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The body that a handler made.
@@ -75,10 +93,12 @@ impl AnswerBody {
         let untaken = (!is_stream && !inner.is_end_stream()).then(|| exchange.peer.give_answer());
         Self {
             inner,
-            exchange,
+            held: Arc::new(Held {
+                exchange,
+                _untaken: untaken,
+            }),
             is_farewell,
             is_over: false,
-            _untaken: untaken,
         }
     }
 
@@ -87,11 +107,11 @@ impl AnswerBody {
         if std::mem::replace(&mut self.is_over, true) {
             return None;
         }
-        let error = self
-            .exchange
+        let exchange = &self.held.exchange;
+        let error = exchange
             .stranger()
             .map_or_else(ApiError::overloaded, Stranger::eviction);
-        match self.exchange.route.shape {
+        match exchange.route.shape {
             Shape::Http => Some(Err(axum::Error::new(error))),
             Shape::Unary | Shape::Stream => Some(Ok(Frame::trailers(status::trailers(&error)))),
         }
@@ -107,7 +127,7 @@ impl http_body::Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        if let Some(stranger) = this.exchange.stranger()
+        if let Some(stranger) = this.held.exchange.stranger()
             && stranger.poll_evicted(cx.waker())
             && !this.is_farewell
         {
@@ -119,11 +139,18 @@ impl http_body::Body for AnswerBody {
         {
             status::bound(trailers);
         }
-        if let Some(stranger) = this.exchange.stranger() {
+        if let Some(stranger) = this.held.exchange.stranger() {
             // The connection asks for the next frame only once the last one has found room.
             stranger.takes_answer(polled.is_pending());
         }
-        polled
+        polled.map_ok(|frame| {
+            frame.map_data(|bytes| {
+                Bytes::from_owner(Part {
+                    bytes,
+                    _held: Arc::clone(&this.held),
+                })
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -61,8 +61,10 @@ impl Edge {
             },
         };
         let exchange = Arc::new(self.begin(route, &peer, request.headers(), stranger));
-        if route.is_open {
-            self.pace.keep(&exchange).await;
+        if route.is_open
+            && let Err(error) = self.pace.keep(&exchange).await
+        {
+            return Ok(self.refuse(exchange, &request, &error));
         }
         if let Err(error) = self.enter(&exchange, request.headers()).await {
             return Ok(self.refuse(exchange, &request, &error));

@@ -6,6 +6,7 @@ use std::{future::poll_fn, net::IpAddr, num::NonZeroU32, task::Poll, time::Durat
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::{exchange::Exchange, refusals::network_of};
+use crate::error::ApiError;
 
 /// How long a request waits.
 const WAIT: Duration = Duration::from_millis(250);
@@ -27,17 +28,20 @@ impl Pace {
     }
 
     /// Waits if the exchange's address made too many requests. Meanwhile the exchange can be evicted for another.
-    pub(crate) async fn keep(&self, exchange: &Exchange) {
+    ///
+    /// # Errors
+    /// Fails if it was evicted.
+    pub(crate) async fn keep(&self, exchange: &Exchange) -> Result<(), ApiError> {
         if self.admits(exchange.address) {
-            return;
+            return Ok(());
         }
         let gives_way = poll_fn(|cx| match exchange.stranger() {
-            Some(stranger) if stranger.poll_evicted(cx.waker()) => Poll::Ready(()),
+            Some(stranger) if stranger.poll_evicted(cx.waker()) => Poll::Ready(stranger.eviction()),
             _ => Poll::Pending,
         });
         tokio::select! {
-            () = tokio::time::sleep(WAIT.min(exchange.time_left())) => {}
-            () = gives_way => {}
+            () = tokio::time::sleep(WAIT.min(exchange.time_left())) => Ok(()),
+            eviction = gives_way => Err(eviction),
         }
     }
 

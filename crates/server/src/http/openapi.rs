@@ -1,6 +1,9 @@
 //! The description of the endpoints, generated from their code.
 
-use axum::{Json, response::IntoResponse};
+use std::sync::LazyLock;
+
+use axum::{body::Bytes, response::IntoResponse};
+use http::header::CONTENT_TYPE;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -66,10 +69,16 @@ impl Modify for Credentials {
     }
 }
 
+/// Made once: making it takes longer than an Issue, and anybody may request it.
+static DESCRIPTION: LazyLock<Bytes> = LazyLock::new(|| {
+    let text = Description::openapi().to_json().unwrap_or_default();
+    text.into()
+});
+
 /// This description.
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Object)))]
 pub(super) async fn description() -> impl IntoResponse {
-    Json(Description::openapi())
+    ([(CONTENT_TYPE, "application/json")], DESCRIPTION.clone())
 }
 
 #[cfg(test)]

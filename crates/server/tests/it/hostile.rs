@@ -31,11 +31,12 @@ struct Begun {
 }
 
 impl Raw {
-    /// Connects with a window of `window` bytes for each answer.
+    /// Connects with a window of `window` bytes for each answer, and as many answers as the server gives.
     async fn connect(world: &World, window: u32) -> Self {
         let stream = TcpStream::connect(world.address).await.unwrap();
         let handshake = client::Builder::new()
             .initial_window_size(window)
+            .initial_connection_window_size(1 << 30)
             .handshake::<_, Bytes>(stream)
             .await;
         let (sender, connection) = handshake.unwrap();
@@ -319,6 +320,34 @@ async fn a_peer_that_takes_no_answer_loses_its_connection() {
 }
 
 /// Streams of one connection are bounded, too.
+/// The parts of an answer that HTTP/2 has taken for sending are counted until they are sent.
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded() {
+    let world = world(Limits {
+        unauthenticated_calls_max: 16,
+        ..Limits::default()
+    })
+    .await;
+    // A byte of each is taken, so that all of it is given to the connection.
+    let raw = Raw::connect(&world, 1).await;
+    let mut unread = Vec::new();
+    let ends = async {
+        for _ in 0..100 {
+            let request = Request::get("http://tessera/openapi.json").body(()).unwrap();
+            let Ok(mut sender) = raw.0.clone().ready().await else {
+                return;
+            };
+            let Ok((answer, _)) = sender.send_request(request, true) else {
+                return;
+            };
+            let Ok(head) = answer.await else { return };
+            unread.push(head.into_body());
+        }
+        panic!("100 answers are kept for a peer that takes none");
+    };
+    soon("the connection to end", ends).await;
+}
+
 #[tokio::test]
 async fn a_connection_has_so_many_streams_and_no_more() {
     let world = world(Limits {
