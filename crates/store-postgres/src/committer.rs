@@ -39,6 +39,14 @@ pub(crate) struct Waiting {
     pub(crate) deadline: Instant,
 }
 
+impl Waiting {
+    /// Whether nobody waits for it any longer. It must not run then: its caller may have repeated its call at another
+    /// node meanwhile, and gone on from there.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+}
+
 /// The queues of the writers.
 pub(crate) struct Queue {
     pub(crate) work: mpsc::Receiver<Work>,
@@ -81,7 +89,7 @@ impl Writer {
             // The lock is not held while the group commits: the other writer gathers units meanwhile.
             let next = self.queue.lock().await.next().await;
             let Some(mut group) = next else { return };
-            group.retain(|waiting| !waiting.answer.is_closed());
+            group.retain(|waiting| !waiting.is_abandoned());
             if !group.is_empty() {
                 self.node.set_committing(self.number, true);
                 self.commit(group).await;
@@ -155,8 +163,7 @@ impl Writer {
                 }
             };
         }
-        let units = group.iter_mut().map(|waiting| &mut waiting.unit).collect();
-        match attempt(&node, connection, units, &tries.load).await? {
+        match attempt(&node, connection, group, &tries.load).await? {
             Attempt::Committed(answers) => Ok(Some(answers)),
             Attempt::InDoubt(doubt, failure) => {
                 tries.doubt = Some(doubt);

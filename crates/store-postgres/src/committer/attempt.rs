@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use tessera_core::SessionId;
-use tessera_store::{CommittedGroup, Placed, StoreError, UnitOfWork};
+use tessera_store::{CommittedGroup, Placed, StoreError};
 use uuid::Uuid;
 
 use crate::{
+    committer::Waiting,
     connect::{Connection, Query, all, pipeline},
     error::Failure,
     group::{Group, Ran, write::Finished},
@@ -52,7 +53,7 @@ struct Written {
 pub(super) async fn attempt(
     node: &Node,
     connection: &Connection,
-    mut units: Vec<&mut UnitOfWork>,
+    units: &mut [Waiting],
     load: &ReadSet,
 ) -> Result<Attempt, Failure> {
     let began = Instant::now();
@@ -60,9 +61,9 @@ pub(super) async fn attempt(
     let mut needed = load.clone();
     units
         .iter()
-        .for_each(|unit| needed.add(ReadSet::of(unit.reads())));
+        .for_each(|waiting| needed.add(ReadSet::of(waiting.unit.reads())));
     let mut group = begin(node, connection, needed).await?;
-    let answers = decide(&mut group, &mut units, connection).await?;
+    let answers = decide(&mut group, units, connection).await?;
     if group.writes_nothing() {
         // The decisions count if the server that was read is the primary.
         let seen = all(&connection.client, vec![node.ask_beat(), Query::new(COMMIT)]).await?;
@@ -139,16 +140,23 @@ async fn begin<'a>(node: &'a Node, connection: &Connection, needed: ReadSet) -> 
     Ok(group)
 }
 
-/// Runs each unit in turn. A unit that needs more reads costs a round trip, also for all units after it.
+/// Runs each unit in turn. A unit that needs more reads costs a round trip, also for all units after it. A unit whose
+/// caller has left does not run: whatever its caller did at other nodes was committed before the lock was granted.
 async fn decide(
     group: &mut Group<'_>,
-    units: &mut [&mut UnitOfWork],
+    units: &mut [Waiting],
     connection: &Connection,
 ) -> Result<Answers, Failure> {
     let mut answers = Vec::with_capacity(units.len());
-    for unit in units {
+    for waiting in units {
+        if waiting.is_abandoned() {
+            answers.push(Err(StoreError::Unavailable {
+                detail: "the caller did not wait for the answer".to_owned(),
+            }));
+            continue;
+        }
         let answer = loop {
-            match group.run(unit) {
+            match group.run(&mut waiting.unit) {
                 Ran::Done(answer) => break answer,
                 Ran::Needs(needed) => {
                     let rows = all(&connection.client, queries(&needed)).await?;
