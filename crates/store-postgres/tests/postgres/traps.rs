@@ -86,6 +86,34 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     assert_eq!(one.audit_head().borrow().position, 2);
 }
 
+/// A unit waits for the lock, and its caller leaves and repeats the call at another node. Once it gets the lock, it does
+/// not run: its caller has gone on from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_unit_whose_caller_left_while_it_waited_for_the_lock_does_not_run() {
+    let server = Server::start("");
+    let options = fresh(&server);
+    let (one, two) = (open(options.clone()).await, open(options).await);
+    let (one, two): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(one), Arc::new(two));
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.sql("SELECT pg_reload_conf()");
+    let holder = Arc::clone(&one);
+    let holder = tokio::spawn(async move { holder.write(appending()).await });
+    until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty()).await;
+    let behind = Arc::clone(&two);
+    let behind = tokio::spawn(async move { behind.write(appending()).await });
+    let locks = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
+    until(&server, locks, |count| count != "0").await;
+    behind.abort();
+    assert!(behind.await.unwrap_err().is_cancelled());
+    server.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("SELECT pg_reload_conf()");
+    holder.await.unwrap().unwrap();
+    two.write(appending()).await.unwrap();
+    let events = events_after(&two, Sequence(0)).await.unwrap();
+    assert_eq!(sequences(&events), [1, 2]);
+}
+
 /// A `COMMIT` that was sent with the other statements commits although a required row was not changed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
