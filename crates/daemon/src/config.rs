@@ -14,6 +14,7 @@ use tessera_server::{HttpOptions, Limits};
 mod address;
 mod audit;
 mod bounded;
+mod fault;
 mod realm;
 mod sealer;
 mod server;
@@ -140,10 +141,8 @@ impl Config {
             path: path.to_owned(),
             message,
         };
-        // Text that is not TOML may be another file, whose content must not be shown.
-        toml::de::DeTable::parse(&text).map_err(|error| wrong(without_excerpt(&error, &text)))?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|error| wrong(secret::mask(error.to_string().trim_end()).into()))?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|error| wrong(fault::without_values(&error, &text)))?;
         config
             .check()
             .map_err(|problem| wrong(secret::mask(&problem).into()))?;
@@ -241,17 +240,6 @@ fn yes() -> bool {
     true
 }
 
-/// The position and reason of a TOML error, without any text of the file.
-fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
-    let before = error
-        .span()
-        .and_then(|span| text.get(..span.start))
-        .unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("at line {line}, column {column}: {}", error.message())
-}
-
 fn default_publish_for() -> Time<0, { 30 * 86_400 }> {
     Time::of(Duration::from_secs(KeyRotation::default().publish_for.0.into()))
 }
@@ -320,6 +308,41 @@ mod tests {
             let said = read(&EXAMPLE.replacen(from, &to, 1)).err().unwrap_or_default();
             assert!(!said.contains("0123456789abcdef"), "{to}: {said}");
         }
+    }
+
+    #[test]
+    fn no_value_is_repeated() {
+        for (from, to) in [
+            ("cache_mib = 256", "cache_mib = \"hunter2\""),
+            ("cache_mib = 256", "cache_mib = hunter2"),
+            ("kind = \"sandbox\"", "kind = \"hunter2\""),
+            ("format = \"text\"", "format = \"hunter2\""),
+            (
+                "[policy]",
+                "[telemetry]\nheaders = { authorization = \"hunter2\" }\n[policy]",
+            ),
+            (
+                "[policy]",
+                "[telemetry]\nendpoint = \"http://127.0.0.1:1/hunter2\"\n[policy]",
+            ),
+            (
+                "[policy]",
+                "[audit.sinks.siem]\nkind = \"http\"\nurl = \"https://x/?key=hunter2\"\ntokens = 3\n[policy]",
+            ),
+            (
+                "[policy]",
+                "[audit]\nsinks.siem = { kind = \"http\", url = \"https://x/?key=hunter2\", tokens = 3 }\n[policy]",
+            ),
+            ("[policy]", "\"hunter2 is it\" = 1\n[policy]"),
+            ("[realms.sandbox]", "[realms.\"hunter2 is it\"]"),
+            ("listen = \"127.0.0.1:7600\"", "listen = \"hunter2\""),
+            ("grace = \"10s\"", "grace = \"hunter2\""),
+        ] {
+            let said = wrong(from, to);
+            assert!(!said.contains("hunter2") && said.contains("line"), "{to}: {said}");
+        }
+        let said = read("STRIPE_KEY=\"sk_live_hunter2\"\n").unwrap_err();
+        assert!(!said.contains("hunter2") && said.contains("STRIPE_KEY"), "{said}");
     }
 
     #[test]
