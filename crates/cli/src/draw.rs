@@ -13,6 +13,8 @@ const DRAWN_MAX: usize = 50;
 const SHOWN_MAX: usize = 160;
 /// How many of these characters are before the finding.
 const BEFORE_MAX: usize = 40;
+/// The longest kind of a rule, and of what may be a misspelling of one, in characters.
+const KIND_LENGTH_MAX: usize = 3;
 
 /// A mistake at a position in a file.
 pub(crate) struct Finding {
@@ -124,7 +126,8 @@ impl Finding {
         let (message, file) = (visible(&self.message), visible(&self.file));
         let mut drawn = format!("{head} {message}\n");
         let place = paint.hint(&format!("{file}:{}:{}", self.line, self.column));
-        match sources.and_then(|sources| source_line(sources, &self.file, self.line)) {
+        let line = sources.and_then(|sources| source_line(sources, &self.file, self.line));
+        match line.filter(|line| may_be_drawn(&self.file, line)) {
             None => drawn += &format!(" {gutter} ─[{place}]\n"),
             Some(line) => {
                 // Terminal output is often recorded.
@@ -151,6 +154,13 @@ fn source_line<'a>(sources: &'a Sources, file: &str, line: u32) -> Option<&'a st
     let bytes = sources.get(file)?.split(|byte| *byte == b'\n').nth(before)?;
     let text = std::str::from_utf8(bytes).ok()?;
     Some(text.strip_suffix('\r').unwrap_or(text))
+}
+
+/// Whether a line may be drawn. In a file of rules, one that is neither a rule nor a comment may be of another file, with
+/// a secret that has no known shape.
+fn may_be_drawn(file: &str, line: &str) -> bool {
+    let kind = line.split(',').next().unwrap_or_default().trim();
+    !file.ends_with(".csv") || kind.starts_with('#') || kind.chars().count() <= KIND_LENGTH_MAX
 }
 
 /// The length of the marked text from a column on, in characters.
@@ -231,6 +241,26 @@ impl Excerpt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_no_rule_is_not_drawn() {
+        for line in [
+            "p, role:raeder, *, videos, read, allow",
+            "pp, x",
+            "# nothing yet",
+            "",
+        ] {
+            assert!(may_be_drawn("policy.csv", line), "{line}");
+        }
+        for line in [
+            "sk_live_hunter2, x",
+            "the password is hunter2",
+            "STRIPE_KEY=\"hunter2\"",
+        ] {
+            assert!(!may_be_drawn("policy.csv", line), "{line}");
+        }
+        assert!(may_be_drawn("model.conf", "m = a && b"));
+    }
 
     fn marked(file: &str, line: &str, column: u32) -> String {
         let excerpt = Excerpt::new(line, column, span(file, line, column));
