@@ -65,4 +65,5 @@ pub use session::{Condition, PolicyEffect, Refreshable, Session, SessionState};
 pub use signing_key::{KeyStatus, SigningKey};
 pub use small_file::{SMALL_FILE_BYTES_MAX, read_small, read_small_text, read_small_text_or_pipe};
 pub use spans::SPANS;
+pub use subject::is_unseen;
 pub use time::{Seconds, Timestamp};

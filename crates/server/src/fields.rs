@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use tessera_core::NameError;
+use tessera_core::{NameError, is_unseen, secret};
 
 use crate::error::{ApiError, Violation};
 
@@ -101,7 +101,8 @@ impl Fields {
         None
     }
 
-    /// A remark for people: bounded, on one line. A secret in it is removed: a revocation must not fail because of it.
+    /// A remark for people: bounded, on one line. A secret in it is removed, and what can't be seen is written out: a
+    /// revocation must not fail because of it.
     pub(crate) fn remark(&mut self, field: &str, text: &str) -> String {
         const MAX: usize = 256;
         if text.chars().count() > MAX {
@@ -109,7 +110,7 @@ impl Fields {
         } else if text.chars().any(char::is_control) {
             self.reject(field, "has a control character");
         }
-        tessera_core::secret::redact_known(text).into_owned()
+        seen(&secret::redact_known(text))
     }
 
     /// The size of a page: 0 for the default.
@@ -123,4 +124,13 @@ impl Fields {
         }
         size
     }
+}
+
+/// The text with each character that shows nothing, or changes the direction of text, as `<U+202E>`.
+fn seen(text: &str) -> String {
+    let shown = text.chars().map(|c| match c {
+        _ if is_unseen(c) => format!("<U+{:04X}>", u32::from(c)),
+        _ => c.to_string(),
+    });
+    shown.collect()
 }

@@ -1,5 +1,7 @@
 //! `tessera watch`: the revocation log, one line per event.
 
+use std::borrow::Cow;
+
 use tessera_proto::v1::{
     EventKind, RevocationEvent, WatchFilter, WatchRequest, WatchResponse, WatchStart, watch_request,
     watch_response::Message, watch_start::From,
@@ -14,6 +16,7 @@ use crate::{
     failure::Failure,
     json,
     output::{Reader, stream_line},
+    terminal::visible,
 };
 
 pub(crate) async fn run(arguments: Watch, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -131,11 +134,11 @@ fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> R
 }
 
 /// The reason, or the lost scopes.
-fn said(event: &RevocationEvent) -> String {
+fn said(event: &RevocationEvent) -> Cow<'_, str> {
     if event.lost_scopes.is_empty() {
-        event.reason.clone()
+        visible(&event.reason)
     } else {
-        format!("lost {}", event.lost_scopes.join(" "))
+        format!("lost {}", event.lost_scopes.join(" ")).into()
     }
 }
 
