@@ -34,6 +34,7 @@ pub(super) struct Opened<F> {
 
 /// Reads the seal, or makes it if the directory has no data.
 pub(super) fn open_seal(directory: &Directory) -> Result<(SealFile, Seal), OpenError> {
+    directory.check_files()?;
     let path = directory.seal();
     if !path.exists() {
         if directory.has_rows_directory() {

@@ -40,6 +40,7 @@ impl Directory {
                 .map_err(io_error)?;
             sync_parent(path).map_err(io_error)?;
         }
+        check_file(&path.join("lock"))?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -92,6 +93,13 @@ impl Directory {
         std::fs::read_dir(self.rows()).is_ok_and(|mut entries| entries.next().is_some())
     }
 
+    /// Checks that the files that are opened are files: a pipe would be waited for.
+    pub(super) fn check_files(&self) -> Result<(), OpenError> {
+        check_file(&self.seal())?;
+        check_file(&self.data_file())?;
+        check_file(&self.rows().join("conf"))
+    }
+
     pub(super) fn damaged(&self, detail: impl Into<String>) -> OpenError {
         OpenError::Damaged {
             path: self.path.clone(),
@@ -107,6 +115,24 @@ impl Directory {
     }
 }
 
+/// Checks that a path is a regular file, or nothing.
+fn check_file(path: &Path) -> Result<(), OpenError> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
+        Ok(_) | Err(_) => Err(OpenError::NotAFile {
+            path: path.to_owned(),
+        }),
+    }
+}
+
 /// Makes the entries of a directory durable.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -116,5 +142,26 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
         _ => sync_directory(Path::new(".")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_named() {
+        for name in ["lock", "seal", "rows/db", "rows/conf"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            let checked = Directory::lock(directory.path()).and_then(|locked| locked.check_files());
+            let said = checked.unwrap_err().to_string();
+            assert!(said.contains(&path.display().to_string()), "{name}: {said}");
+            std::fs::remove_dir(&path).unwrap();
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+            let checked = Directory::lock(directory.path()).and_then(|locked| locked.check_files());
+            assert!(matches!(checked, Err(OpenError::NotAFile { .. })), "{name}");
+        }
     }
 }

@@ -51,6 +51,14 @@ pub enum OpenError {
         /// The newest format known.
         known: u32,
     },
+    /// One of the store's files is something else: a directory, a pipe, a link that leads nowhere.
+    #[error(
+        "`{path}` must be a regular file, and is something else. Nothing was changed. Put the file back that was there, or restore a backup"
+    )]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The operating system reported an error: of the disk, of space, of permissions.
     #[error(
         "the data directory `{path}` can't be used: {source}. It is as it was: nothing says that it is damaged, and no copy needs to be restored. {}",
