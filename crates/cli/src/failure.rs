@@ -104,6 +104,12 @@ impl Failure {
         }
     }
 
+    /// The same failure, with a reason that scripts can tell from others.
+    pub(crate) fn because(mut self, reason: &'static str) -> Self {
+        reason.clone_into(&mut self.reason);
+        self
+    }
+
     /// The same failure, after a description of earlier attempts.
     pub(crate) fn after(mut self, tried: &str) -> Self {
         self.message = format!("{}\n  {tried}", self.message);
@@ -133,7 +139,8 @@ impl Failure {
     }
 
     fn to_json(&self) -> Value {
-        let code = self.wire_code.map_or("CANNOT_RUN", code_name);
+        let of_command = if self.code == 1 { "REFUSED" } else { "CANNOT_RUN" };
+        let code = self.wire_code.map_or(of_command, code_name);
         let mut error =
             json!({ "code": code, "reason": self.reason, "message": self.message, "hint": self.hint });
         if let Some(members) = error.as_object_mut() {

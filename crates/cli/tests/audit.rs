@@ -11,7 +11,9 @@ mod support;
 
 use std::{fs, path::Path, process::Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tessera_authority::AuditLine;
+use tessera_store::AuditLink;
 
 use crate::support::{Authority, tessera, text};
 
@@ -72,7 +74,18 @@ fn what_happened_is_listed_exported_and_checked() {
     );
     let next = authority.path("next.jsonl");
     assert!(verify(&next, &["--key", key]).status.success());
-    assert_eq!(lines(&next).len(), 2);
+    assert_eq!(lines(&next).len(), 3, "a header, a record, a signature");
+}
+
+/// The line with the digest of a record, as an attacker makes it who wants to hide the record; other lines stay.
+fn digest_of(line: &str) -> String {
+    if !line.contains("encoded") {
+        return line.to_owned();
+    }
+    let record: AuditLine = serde_json::from_str(line).unwrap();
+    let digest = AuditLink(record.entry().unwrap().digest());
+    let (position, previous) = (record.position, &record.previous_link);
+    json!({ "position": position, "digest": digest.to_string(), "previous_link": previous }).to_string()
 }
 
 /// The same lines with another header.
@@ -156,17 +169,37 @@ fn an_export_that_is_not_signed_as_it_says_is_refused() {
         code == 1 && said.contains("not signed by this key"),
         "{code}: {said}"
     );
-    let unsigned = edited_header(&whole, |header| header["checkpoint"] = "".into());
+    let mut unsigned = whole.clone();
+    *unsigned.last_mut().unwrap() = r#"{"checkpoint":""}"#.to_owned();
     let (code, said) = checked(&unsigned, &[]);
     assert!(
         code == 1 && said.contains("not signed by this key"),
         "{code}: {said}"
     );
-    let shorter = edited_header(&whole[..whole.len() - 1], |header| {
+    let mut shorter = edited_header(&whole, |header| {
         header["through_position"] = (header["through_position"].as_u64().unwrap() - 1).into();
     });
+    shorter.remove(whole.len() - 2);
     let (code, said) = checked(&shorter, &[]);
-    assert!(code == 1 && said.contains("other records"), "{code}: {said}");
+    assert!(code == 1 && said.contains("were signed"), "{code}: {said}");
+    let other_realm = edited_header(&whole, |header| header["realm"] = "sandbox".into());
+    let (code, said) = checked(&other_realm, &[]);
+    assert!(code == 1 && said.contains("of another realm"), "{code}: {said}");
+    for index in (0..whole.len()).filter(|index| whole[*index].contains("encoded")) {
+        let mut hidden = whole.clone();
+        hidden[index] = digest_of(&whole[index]);
+        let (code, said) = checked(&hidden, &[]);
+        assert!(
+            code == 1 && said.contains("were signed"),
+            "{index}: {code}: {said}"
+        );
+    }
+    let all_hidden: Vec<_> = whole.iter().map(|line| digest_of(line)).collect();
+    let (code, said) = checked(&all_hidden, &[]);
+    assert!(
+        code == 1 && said.contains("0 records are shown"),
+        "{code}: {said}"
+    );
     let (code, said) = checked(&["{}".to_owned()], &[]);
     assert!(code == 2 && said.contains("is no export"), "{code}: {said}");
 }

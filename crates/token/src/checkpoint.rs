@@ -15,7 +15,7 @@ use pasetors::{
     version4::{PublicToken, V4},
 };
 use serde::{Deserialize, Serialize};
-use tessera_core::{KeyId, LogId, Timestamp};
+use tessera_core::{KeyId, LogId, RealmName, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{KeyError, key_id::public_key_id, wire};
@@ -28,15 +28,28 @@ const ASSERTION: &[u8] = b"tessera audit checkpoint v1";
 pub struct Checkpoint {
     /// The log of the authority to which the trail belongs.
     pub log: LogId,
-    /// The record after which it begins, in an export; `None`: it begins with the oldest that is kept.
+    /// In an export, what it shows; `None`: it is of the whole trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<u64>,
+    pub export: Option<ExportedPart>,
     /// The last record that it covers.
     pub position: u64,
     /// The link of that record, in hexadecimal digits.
     pub link: String,
     /// When it was signed, RFC 3339.
     pub iat: String,
+}
+
+/// The part of a trail that an export shows. Whoever removes a record from it, or puts the digest of a record in its
+/// place, shows fewer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportedPart {
+    /// The record after which it begins.
+    pub after: u64,
+    /// The realm whose records are shown.
+    pub realm: RealmName,
+    /// How many records are shown. All others have a digest only.
+    pub records: u64,
 }
 
 /// The key that signs checkpoints.
@@ -128,7 +141,7 @@ impl Checkpoint {
     pub fn new(log: LogId, position: u64, link: String, now: Timestamp) -> Self {
         Self {
             log,
-            after: None,
+            export: None,
             position,
             link,
             iat: now.to_rfc3339(),

@@ -30,7 +30,7 @@ mod wire;
 pub use access::{Expectation, VerifyError};
 pub use api_key::ApiKeySecret;
 pub use backup_key::{BackupKey, ChunkIndex, ChunkKey};
-pub use checkpoint::{Checkpoint, CheckpointKey, CheckpointPublicKey};
+pub use checkpoint::{Checkpoint, CheckpointKey, CheckpointPublicKey, ExportedPart};
 pub use keyring::{Keyring, VerifyingKey};
 pub use refresh::{RefreshSecret, RefreshToken};
 pub use sealing_key::SealingKey;

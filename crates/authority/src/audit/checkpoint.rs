@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tessera_core::{AuditAction, AuditKind, AuditRecord, audit::Actor};
 use tessera_store::{AuditHead, Changes, Decision, Priority, Reads, Snapshot};
-use tessera_token::Checkpoint;
+use tessera_token::{Checkpoint, ExportedPart};
 
 use crate::{audit::trail::AuditTrail, error::Unavailable};
 
@@ -50,15 +50,15 @@ impl AuditTrail {
         Ok(signed)
     }
 
-    /// A checkpoint of the trail up to `head`, or only of the part after a position.
-    pub(crate) fn signed_checkpoint(&self, after: Option<u64>, head: &AuditHead) -> Option<String> {
+    /// A checkpoint of the trail up to `head`, or only of a part of it.
+    pub(crate) fn signed_checkpoint(&self, export: Option<ExportedPart>, head: &AuditHead) -> Option<String> {
         let (log, link, now) = (
             self.shared.store.log().id(),
             head.link.to_string(),
             self.shared.clock.now(),
         );
         let checkpoint = Checkpoint {
-            after,
+            export,
             ..Checkpoint::new(log, head.position, link, now)
         };
         self.shared

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tessera_policy::Permission;
 use tessera_store::{AuditEntry, AuditHead, AuditLink, AuditQuery};
+use tessera_token::ExportedPart;
 use tokio::{
     sync::watch as signal,
     time::{Interval, MissedTickBehavior, interval},
@@ -33,6 +34,10 @@ pub struct AuditTail {
     with_digests: bool,
     /// The last requested record; `None`: the tail has no end.
     end: Option<AuditHead>,
+    /// The position after which it began, if a checkpoint is to be signed at its end.
+    signs_after: Option<u64>,
+    /// How many records were shown.
+    records: u64,
     batch: VecDeque<Tailed>,
 }
 
@@ -56,9 +61,6 @@ pub struct TailBegin {
     pub after: u64,
     /// up to this one; `None`: without an end.
     pub through: Option<u64>,
-    /// A checkpoint of exactly this part, which is not recorded. With it, the reader can verify that the first and the
-    /// last record are what was written, too.
-    pub checkpoint: Option<String>,
 }
 
 /// The next item of a tail.
@@ -68,6 +70,9 @@ pub enum Tailed {
     Record(Box<AuditEntry>),
     /// What is left of a record that is not shown.
     Digest(AuditDigest),
+    /// The end of a tail with digests: a checkpoint of exactly what it had, which is not recorded. With it, the reader
+    /// can verify that the first and the last record are what was written, and that no record was left out.
+    Checkpoint(String),
 }
 
 /// What is left of a record that is not shown.
@@ -117,6 +122,8 @@ impl AuditTrail {
             end: start
                 .stops_at_end
                 .then(|| *self.shared.store.audit_head().borrow()),
+            signs_after: None,
+            records: 0,
             batch: VecDeque::new(),
             trail: Arc::clone(self),
             principal,
@@ -135,7 +142,6 @@ impl AuditTail {
             return Ok(TailBegin {
                 after: self.position,
                 through: self.end.map(|end| end.position),
-                checkpoint: None,
             });
         };
         // Records before the first one that exists were too old to be kept.
@@ -144,10 +150,10 @@ impl AuditTail {
         if let Some(entry) = first.entries.first() {
             self.position = entry.position.saturating_sub(1);
         }
+        self.signs_after = self.with_digests.then_some(self.position);
         Ok(TailBegin {
             after: self.position,
             through: Some(end.position),
-            checkpoint: self.trail.signed_checkpoint(Some(self.position), &end),
         })
     }
 
@@ -160,8 +166,8 @@ impl AuditTail {
             if let Some(entry) = self.batch.pop_front() {
                 return Ok(Some(entry));
             }
-            if self.end.is_some_and(|end| self.position >= end.position) {
-                return Ok(None);
+            if let Some(end) = self.end.filter(|end| self.position >= end.position) {
+                return Ok(self.checkpoint(&end).map(Tailed::Checkpoint));
             }
             self.turn().await?;
             let last = self.head.borrow_and_update().position;
@@ -204,12 +210,24 @@ impl AuditTail {
         let page = page.map_err(AuditError::from)?;
         self.position = page.through;
         let entries = page.entries.into_iter();
-        self.batch = entries.filter_map(|entry| self.shown(entry)).collect();
+        let shown: VecDeque<_> = entries.filter_map(|entry| self.shown(entry)).collect();
+        self.batch = shown;
         Ok(())
     }
 
-    fn shown(&self, entry: AuditEntry) -> Option<Tailed> {
+    /// A checkpoint of what was shown, once.
+    fn checkpoint(&mut self, end: &AuditHead) -> Option<String> {
+        let part = ExportedPart {
+            after: self.signs_after.take()?,
+            realm: self.principal.realm_name().clone(),
+            records: self.records,
+        };
+        self.trail.signed_checkpoint(Some(part), end)
+    }
+
+    fn shown(&mut self, entry: AuditEntry) -> Option<Tailed> {
         if self.filter.takes(self.principal.realm_name(), &entry.record) {
+            self.records += 1;
             return Some(Tailed::Record(Box::new(entry)));
         }
         self.with_digests.then(|| {

@@ -3,7 +3,7 @@
 //!
 //! The same check applies to a running authority's trail and to an export.
 
-use tessera_core::{AuditAction, Timestamp};
+use tessera_core::{AuditAction, RealmName, Timestamp};
 use tessera_policy::Permission;
 use tessera_store::{AuditEntry, AuditHead, AuditLink, AuditQuery, StoreError};
 use tessera_token::{Checkpoint, CheckpointPublicKey};
@@ -85,13 +85,29 @@ pub enum TrailFault {
         /// The position of the checkpoint.
         position: u64,
     },
-    /// A checkpoint that was given separately covers another part of the trail.
+    /// The signature of an export covers another part of the trail.
     #[error("records are missing, or there are more: what was signed begins after record {after}")]
     OtherPart {
         /// The record after which that part begins.
         after: u64,
     },
-    /// A checkpoint that was given separately is not signed by a known key.
+    /// An export shows fewer records than what was signed, or more.
+    #[error(
+        "{shown} records are shown, and {signed} were signed: a digest is in the place of a record that was shown"
+    )]
+    RecordsHidden {
+        /// How many there are.
+        shown: u64,
+        /// How many there were.
+        signed: u64,
+    },
+    /// A record belongs to another realm than the export.
+    #[error("record {position} is of another realm than the export")]
+    OtherRealm {
+        /// The position of the record.
+        position: u64,
+    },
+    /// An export is not signed by a known key.
     #[error(
         "the export is not signed by this key: use the key of the authority that made it, or one kept from then"
     )]
@@ -215,22 +231,28 @@ impl TrailCheck {
             .transpose()
     }
 
-    /// Takes a checkpoint that was given separately from the trail: it covers exactly what was read.
+    /// Takes the checkpoint of an export of this realm: it covers exactly what was read.
     ///
     /// # Errors
     /// See [`TrailFault`]; a checkpoint that none of the keys signed is a fault here.
-    pub fn take_checkpoint(&mut self, token: &str) -> Result<(), TrailFault> {
+    pub fn take_checkpoint(&mut self, token: &str, realm: &RealmName) -> Result<(), TrailFault> {
         let end = AuditHead {
             position: self.report.last,
             link: self.report.link,
         };
         let signed = self.signed(end.position, token)?;
         let signed = signed.ok_or(TrailFault::SignedByOther)?;
-        if let Some(after) = signed
-            .after
-            .filter(|after| after.saturating_add(1) != self.report.first)
-        {
+        let Some(part) = signed.export.filter(|part| part.realm == *realm) else {
+            return Err(TrailFault::SignedOther {
+                position: end.position,
+            });
+        };
+        let (after, shown, signed) = (part.after, self.report.records, part.records);
+        if after.saturating_add(1) != self.report.first {
             return Err(TrailFault::OtherPart { after });
+        }
+        if shown != signed {
+            return Err(TrailFault::RecordsHidden { shown, signed });
         }
         self.checkpoint(end.position, end, token)
     }

@@ -217,7 +217,7 @@ impl Authority {
     /// The output of a command, which must end with the exit code.
     pub(crate) fn run(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.output(arguments);
-        let said = text(&output.stdout) + &text(&output.stderr);
+        let said = text(&output.stdout) + text(&output.stderr).as_str();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         said
     }

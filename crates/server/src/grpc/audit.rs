@@ -65,7 +65,7 @@ impl AuditService for Audits {
         match self.0.authority.audit().tail_audit(principal, start) {
             Ok(mut tail) => {
                 let begin = tail.begin().await.map_err(ApiError::from)?;
-                let begin = convert::tail_begin(begin, &realm, self.0.authority.audit().checkpoint_key());
+                let begin = convert::tail_begin(&begin, &realm, self.0.authority.audit().checkpoint_key());
                 Ok(Response::new(Box::pin(records(begin, tail))))
             }
             Err(error) => Err(self.0.refused(&exchange, error.into()).await.into()),

@@ -1,7 +1,7 @@
 //! `tessera audit export`: the trail as lines of JSON, which can be checked without an authority.
 //!
-//! The first line describes the rest: the realm, the positions, and the key that signs checkpoints. So an incomplete
-//! export can be distinguished from a complete one.
+//! The first line describes the rest: the realm, the positions, and the key that signs checkpoints. The last line is a
+//! signature of what is before it, so that an export can't lose a record, or a part at its end.
 
 use std::{
     fs::File,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The format of exports.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// The first line of an export.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,6 +35,12 @@ pub(super) struct Header {
     pub(super) after_position: u64,
     pub(super) through_position: u64,
     pub(super) checkpoint_key: String,
+}
+
+/// The last line of an export that has a record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct End {
     pub(super) checkpoint: String,
 }
 
@@ -97,7 +103,6 @@ pub(super) async fn run(
                     after_position: begin.after_position,
                     through_position: through,
                     checkpoint_key: begin.checkpoint_key,
-                    checkpoint: begin.checkpoint,
                 })?;
             }
             Some(Message::Record(record)) => {
@@ -108,6 +113,9 @@ pub(super) async fn run(
             Some(Message::Digest(digest)) => {
                 to.line(&DigestLine::of(&digest)?)?;
             }
+            Some(Message::End(end)) => to.line(&End {
+                checkpoint: end.checkpoint,
+            })?,
             None => {}
         }
     }

@@ -7,17 +7,20 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tessera_authority::{AuditLine, TrailCheck, TrailReport};
+use tessera_authority::{AuditLine, TrailCheck, TrailFault, TrailReport};
+use tessera_core::RealmName;
 use tessera_proto::v1::{VerifyAuditRequest, VerifyAuditResponse};
+use tessera_store::StoreError;
 use tessera_token::CheckpointPublicKey;
 
 use crate::{
     arguments::{Connection, Output},
-    command::audit::export::{DigestLine, FORMAT, Header},
+    command::audit::export::{DigestLine, End, FORMAT, Header},
     failure::Failure,
     json::time,
     output::table,
     progress::Progress,
+    terminal::counted,
 };
 
 /// The maximum length of an export's line.
@@ -43,10 +46,8 @@ pub(super) async fn of_authority(connection: &Connection, output: &Output) -> Re
         ));
     };
     if !done.fault.is_empty() {
-        return Err(Failure::refused(format!(
-            "the audit trail is not what was written: {}",
-            done.fault
-        )));
+        let broken = format!("the audit trail is not what was written: {}", done.fault);
+        return Err(Failure::refused(broken).because("AUDIT_TRAIL_BROKEN"));
     }
     output.print(&document(&done), || {
         table(&[
@@ -87,7 +88,7 @@ fn at(position: u64, time: Option<String>) -> String {
 fn signed(through: u64, right: u64, unknown: u64) -> String {
     let covered = match through {
         0 => "nothing yet".to_owned(),
-        through => format!("up to position {through}, by {right} checkpoints"),
+        through => format!("up to position {through}, by {}", counted(right, "checkpoint")),
     };
     match unknown {
         0 => covered,
@@ -150,17 +151,18 @@ pub(super) fn of_file(path: &Path, key: Option<&str>, output: &Output) -> Result
 }
 
 fn check(lines: &mut Lines<'_>, header: &Header, key: CheckpointPublicKey) -> Result<TrailReport, Failure> {
+    let realm = RealmName::parse(&header.realm).map_err(|error| lines.fault(error))?;
     let mut check = TrailCheck::new(vec![key]);
+    let mut end = None;
     while let Some(line) = lines.next()? {
-        if let Ok(record) = serde_json::from_str::<AuditLine>(&line) {
-            let entry = record.entry().map_err(|error| lines.fault(error))?;
-            check.take(&entry).map_err(|fault| lines.fault(fault))?;
-        } else {
-            let digest = serde_json::from_str::<DigestLine>(&line).ok();
-            let digest = digest.and_then(|line| line.digest());
-            let digest = digest.ok_or_else(|| lines.fault("this is no line of an export"))?;
-            check.take_digest(&digest).map_err(|fault| lines.fault(fault))?;
+        if end.is_some() {
+            return Err(lines.fault("there are lines after the signature"));
         }
+        if let Ok(signed) = serde_json::from_str::<End>(&line) {
+            end = Some(signed);
+            continue;
+        }
+        take(&mut check, &line, &realm).map_err(|fault| lines.fault(fault))?;
         let expected = header.after_position.saturating_add(1);
         if check.report().first != expected {
             return Err(lines.fault(format!(
@@ -170,17 +172,38 @@ fn check(lines: &mut Lines<'_>, header: &Header, key: CheckpointPublicKey) -> Re
     }
     let last = check.report().last;
     if last != header.through_position && header.through_position > header.after_position {
-        return Err(Failure::refused(format!(
+        let cut_off = Failure::refused(format!(
             "the export was cut off, or added to: it ends with record {} and should end with {}. Export it again",
             last, header.through_position
-        )));
+        ));
+        return Err(cut_off.because("AUDIT_EXPORT_INCOMPLETE"));
     }
     if last > 0 {
+        let end = end.ok_or_else(|| lines.fault("the signature at the end is missing"))?;
         check
-            .take_checkpoint(&header.checkpoint)
+            .take_checkpoint(&end.checkpoint, &realm)
             .map_err(|fault| lines.fault(fault))?;
     }
     check.finish(None).map_err(|fault| lines.fault(fault))
+}
+
+/// Takes a line with a record of the realm, or with a digest. Fails with what is wrong with it.
+fn take(check: &mut TrailCheck, line: &str, realm: &RealmName) -> Result<(), String> {
+    let Ok(record) = serde_json::from_str::<AuditLine>(line) else {
+        let digest = serde_json::from_str::<DigestLine>(line).ok();
+        let digest = digest.and_then(|line| line.digest());
+        let digest = digest.ok_or("this is not a line of an export")?;
+        return check.take_digest(&digest).map_err(|fault| fault.to_string());
+    };
+    let entry = record.entry().map_err(|error| match error {
+        StoreError::Damaged { detail } => detail,
+        other => other.to_string(),
+    })?;
+    if entry.record.realm != *realm {
+        let position = entry.position;
+        return Err(TrailFault::OtherRealm { position }.to_string());
+    }
+    check.take(&entry).map_err(|fault| fault.to_string())
 }
 
 /// The lines of an export, counted.
@@ -224,10 +247,13 @@ impl Lines<'_> {
         }
         String::from_utf8(line)
             .map(Some)
-            .map_err(|_| self.fault("this is no text"))
+            .map_err(|_| self.fault("this is not text"))
     }
 
     fn fault(&self, fault: impl std::fmt::Display) -> Failure {
-        Failure::refused(format!("{}:{}: {fault}", self.path.display(), self.number))
+        let line = format!("{}:{}: {fault}", self.path.display(), self.number);
+        let advice = "It is not what the authority exported. Compare it with another copy, or export it again, and find \
+                      out who could write to this one";
+        Failure::refused(format!("{line}. {advice}")).because("AUDIT_TRAIL_BROKEN")
     }
 }

@@ -78,13 +78,12 @@ pub(crate) fn tail_request(wire: &v1::TailAuditRecordsRequest) -> Result<TailSta
     }))
 }
 
-pub(crate) fn tail_begin(begin: TailBegin, realm: &RealmName, key: String) -> v1::TailAuditRecordsResponse {
+pub(crate) fn tail_begin(begin: &TailBegin, realm: &RealmName, key: String) -> v1::TailAuditRecordsResponse {
     tail_message(Message::Begin(v1::AuditTailBegin {
         realm: realm.to_string(),
         after_position: begin.after,
         through_position: begin.through.unwrap_or(0),
         checkpoint_key: key,
-        checkpoint: begin.checkpoint.unwrap_or_default(),
     }))
 }
 
@@ -96,6 +95,7 @@ pub(crate) fn tailed(tailed: Tailed) -> v1::TailAuditRecordsResponse {
             digest: digest.digest.to_vec(),
             previous_link: digest.previous.0.to_vec(),
         }),
+        Tailed::Checkpoint(checkpoint) => Message::End(v1::AuditTailEnd { checkpoint }),
     })
 }
 
