@@ -259,14 +259,16 @@ impl Year {
             ("policy_applied", rounds + 1),
             ("backed_up", rounds),
             ("revoked", rounds),
+            ("server_key_replaced", rounds),
         ];
         for (action, least) in changes {
             let found = self.json(&["audit", "list", "--action", action, "--limit", "0"]);
             let records = found["records"].as_array().unwrap();
             let by_client = records.iter().filter(|record| {
                 let actor = &record["actor"];
-                // The watcher of the policy directory may act before the command.
-                let is_watchers = action == "policy_applied" && actor["operator"] == true;
+                // The files of server keys are read by the authority, and those of policies too, unless a command was first.
+                let of_files = ["policy_applied", "server_key_replaced"].contains(&action);
+                let is_watchers = of_files && actor["operator"] == true;
                 is_watchers || (actor["client"].is_string() && actor["address"] == "127.0.0.1")
             });
             assert!(by_client.count() >= least, "{action}: {records:?}");

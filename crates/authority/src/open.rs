@@ -36,7 +36,7 @@ use crate::{
         key_set::KeySet,
         lifecycle::{has_active_key, make_key},
         schedule::KeyRotation,
-        server_key::{check_sealed, reseal},
+        server_key::{check_sealed, replaced, reseal},
         signing_keys::SigningKeys,
     },
     verified::VerifiedTokens,
@@ -345,7 +345,7 @@ async fn keys_in_use(
     clock: &dyn Clock,
 ) -> Result<KeySet, SetupError> {
     let records = with_active_keys(records, store, realms, server_keys, clock).await?;
-    let records = resealed(records, store, server_keys, clock.now()).await?;
+    let records = resealed(records, store, realms, server_keys, clock.now()).await?;
     KeySet::open(records, realms, server_keys).map_err(SetupError::WrongServerKey)
 }
 
@@ -353,6 +353,7 @@ async fn keys_in_use(
 async fn resealed(
     mut records: Vec<SigningKey>,
     store: &Arc<dyn Store>,
+    realms: &BTreeMap<RealmName, Arc<Realm>>,
     server_keys: &ServerKeys,
     now: Timestamp,
 ) -> Result<Vec<SigningKey>, SetupError> {
@@ -362,6 +363,7 @@ async fn resealed(
     }
     let changes = Changes {
         signing_keys: changed.clone(),
+        audit: replaced(realms.keys(), server_keys.current().id(), now),
         ..Changes::default()
     };
     store.write(changes).await?;

@@ -12,7 +12,7 @@ use crate::{
     credential::CredentialId,
     event::EventTarget,
     id::{ApiKeyId, DecisionId, KeyId, PolicyRevision, RequestId, SessionId, TokenId},
-    name::{Audience, ClientName, RealmName, RoleName, Subject},
+    name::{Audience, ClientName, RealmName, RoleName, Subject, SubscriberName},
     scope::ScopeSet,
     sequence::Sequence,
     time::Timestamp,
@@ -101,6 +101,8 @@ pub enum AuditAction {
     Reused {
         /// The session.
         session: SessionId,
+        /// Its subject: the person whose token was stolen, or used twice.
+        subject: Subject,
         /// The generation that was presented.
         presented: u64,
         /// The generation that was current.
@@ -215,5 +217,17 @@ pub enum AuditAction {
         client: ClientName,
         /// How often it happened since the record before.
         times: u64,
+    },
+    /// A required subscriber was evicted.
+    SubscriberEvicted {
+        /// The client that it is.
+        client: ClientName,
+        /// Its name.
+        subscriber: SubscriberName,
+    },
+    /// The authority uses another server key from now on.
+    ServerKeyReplaced {
+        /// The id of the key, `k4.lid.…`.
+        server_key: String,
     },
 }

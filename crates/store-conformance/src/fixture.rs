@@ -139,6 +139,7 @@ pub fn audit_record(second: i64, session: SessionId) -> AuditRecord {
         request: None,
         action: AuditAction::Reused {
             session,
+            subject: Subject::parse("user:ann").unwrap(),
             presented: 1,
             current: 3,
         },

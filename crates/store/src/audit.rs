@@ -17,7 +17,7 @@ use crate::error::StoreError;
 /// The prefix of a link's hash input, so that no other hash of this project equals it.
 const DOMAIN: &[u8] = b"tessera audit link v1";
 /// The version of the encoding, the first byte of each record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The hash of a record and of all before it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

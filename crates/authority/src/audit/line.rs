@@ -66,6 +66,10 @@ pub struct AuditLine {
     pub log_position: Option<u64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub checkpoint: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subscriber: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_key_id: String,
     pub encoded: String,
     pub previous_link: String,
 }
@@ -136,6 +140,8 @@ impl AuditLine {
             times: facts.times,
             log_position: facts.log_position,
             checkpoint: text(facts.checkpoint.as_ref()),
+            subscriber: text(facts.subscriber),
+            server_key_id: text(facts.server_key.as_ref()),
             ..Self::default()
         }
     }

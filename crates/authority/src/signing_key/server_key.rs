@@ -9,7 +9,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tessera_core::{KeyStatus, Realm, RealmName, Seconds, SigningKey, Timestamp};
+use tessera_core::{
+    AuditAction, AuditRecord, KeyStatus, Realm, RealmName, Seconds, SigningKey, Timestamp, audit::Actor,
+};
 use tessera_store::{Changes, StoreError};
 use tessera_token::{ServerKeys, SigningKeyPair};
 
@@ -103,9 +105,13 @@ impl SigningKeys {
         check_sealed(&records, &self.shared.realms, &keys)?;
         let signing_keys = reseal(&records, &keys, self.shared.clock.now());
         let resealed = signing_keys.len();
+        let current = keys.current().id().to_owned();
         let before = self.shared.server_keys.swap(Arc::new(keys));
+        let is_other = before.current().id() != current;
+        let realms = self.shared.realms.keys().filter(|_| is_other);
         let changes = Changes {
             signing_keys,
+            audit: replaced(realms, &current, self.shared.clock.now()),
             ..Changes::default()
         };
         if let Err(error) = self.commit_keys(&mut turn, changes).await {
@@ -114,6 +120,24 @@ impl SigningKeys {
         }
         Ok(resealed)
     }
+}
+
+/// The records of another server key, one for each realm.
+pub(crate) fn replaced<'a>(
+    realms: impl Iterator<Item = &'a RealmName>,
+    id: &str,
+    at: Timestamp,
+) -> Vec<AuditRecord> {
+    let records = realms.map(|realm| AuditRecord {
+        at,
+        realm: realm.clone(),
+        actor: Actor::Operator,
+        request: None,
+        action: AuditAction::ServerKeyReplaced {
+            server_key: id.to_owned(),
+        },
+    });
+    records.collect()
 }
 
 fn unavailable(error: Unavailable) -> SetupError {

@@ -156,7 +156,7 @@ fn row(line: &AuditLine) -> [String; 6] {
 
 fn who(line: &AuditLine) -> String {
     match &line.actor {
-        actor if actor.operator => "operator".to_owned(),
+        actor if actor.operator => "(operator)".to_owned(),
         actor if actor.client.is_empty() => "stranger".to_owned(),
         actor => format!("{} {}", actor.client, actor.api_key_id),
     }

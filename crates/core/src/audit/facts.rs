@@ -4,7 +4,7 @@ use crate::{
     audit::{Actor, AuditAction, AuditRecord},
     event::EventTarget,
     id::{ApiKeyId, DecisionId, KeyId, PolicyRevision, SessionId, TokenId},
-    name::{Audience, ClientName, RoleName, Subject},
+    name::{Audience, ClientName, RoleName, Subject, SubscriberName},
     scope::ScopeSet,
 };
 
@@ -47,6 +47,10 @@ pub enum AuditKind {
     BackedUp,
     /// [`AuditAction::WrongClient`].
     WrongClient,
+    /// [`AuditAction::SubscriberEvicted`].
+    SubscriberEvicted,
+    /// [`AuditAction::ServerKeyReplaced`].
+    ServerKeyReplaced,
 }
 
 /// Whether the requested action was done.
@@ -109,11 +113,15 @@ pub struct AuditFacts<'a> {
     pub log_position: Option<u64>,
     /// The signed statement about the trail so far, a PASETO.
     pub checkpoint: Option<&'a str>,
+    /// The subscriber.
+    pub subscriber: Option<&'a SubscriberName>,
+    /// The id of the server key.
+    pub server_key: Option<&'a str>,
 }
 
 impl AuditKind {
     /// All kinds.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Issued,
         Self::Refreshed,
         Self::Reused,
@@ -132,6 +140,8 @@ impl AuditKind {
         Self::Checkpoint,
         Self::BackedUp,
         Self::WrongClient,
+        Self::SubscriberEvicted,
+        Self::ServerKeyReplaced,
     ];
 
     /// The name in lists and exports.
@@ -156,6 +166,8 @@ impl AuditKind {
             Self::Checkpoint => "checkpoint",
             Self::BackedUp => "backed_up",
             Self::WrongClient => "wrong_client",
+            Self::SubscriberEvicted => "subscriber_evicted",
+            Self::ServerKeyReplaced => "server_key_replaced",
         }
     }
 
@@ -184,7 +196,9 @@ impl AuditKind {
             | Self::PolicyApplied
             | Self::SessionsReconciled
             | Self::Checkpoint
-            | Self::BackedUp => AuditOutcome::Done,
+            | Self::BackedUp
+            | Self::SubscriberEvicted
+            | Self::ServerKeyReplaced => AuditOutcome::Done,
         }
     }
 }
@@ -234,6 +248,8 @@ impl AuditAction {
             Self::Checkpoint { .. } => AuditKind::Checkpoint,
             Self::BackedUp { .. } => AuditKind::BackedUp,
             Self::WrongClient { .. } => AuditKind::WrongClient,
+            Self::SubscriberEvicted { .. } => AuditKind::SubscriberEvicted,
+            Self::ServerKeyReplaced { .. } => AuditKind::ServerKeyReplaced,
         }
     }
 
@@ -322,8 +338,14 @@ impl AuditAction {
         match self {
             Self::Issued { .. } | Self::Refreshed { .. } | Self::Denied { .. } => {}
             Self::Reused {
-                session, presented, ..
-            } => (facts.session, facts.generation) = (Some(*session), Some(*presented)),
+                session,
+                subject,
+                presented,
+                ..
+            } => {
+                (facts.session, facts.subject) = (Some(*session), Some(subject));
+                facts.generation = Some(*presented);
+            }
             Self::Revoked {
                 target,
                 matched,
@@ -372,6 +394,10 @@ impl AuditAction {
                 times,
             } => (facts.session, facts.client, facts.times) = (Some(*session), Some(client), Some(*times)),
             Self::BackedUp { position } => facts.log_position = Some(position.0),
+            Self::SubscriberEvicted { client, subscriber } => {
+                (facts.client, facts.subscriber) = (Some(client), Some(subscriber));
+            }
+            Self::ServerKeyReplaced { server_key } => facts.server_key = Some(server_key),
         }
         facts
     }

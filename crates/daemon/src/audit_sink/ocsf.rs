@@ -59,6 +59,8 @@ impl Class {
             AuditKind::SigningKeyActivated
             | AuditKind::PolicyApplied
             | AuditKind::SessionsReconciled
+            | AuditKind::SubscriberEvicted
+            | AuditKind::ServerKeyReplaced
             | AuditKind::Checkpoint => Self::api_activity((3, "Update")),
         }
     }

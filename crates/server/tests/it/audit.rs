@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tessera_core::{Clock, Seconds};
 use tessera_proto::v1::{
-    AuditAction, AuditFilter, AuditOrder, AuditOutcome, AuditRecord, CreateApiKeyRequest,
+    AuditAction, AuditFilter, AuditOrder, AuditOutcome, AuditRecord, CreateApiKeyRequest, EvictSubscriberRequest,
     ListAuditRecordsRequest, ReloadRequest, RevokeRequest, TailAuditRecordsRequest, VerifyAuditRequest,
     VerifyAuditResponse, revoke_request::Target, tail_audit_records_response::Message,
 };
@@ -55,6 +55,45 @@ fn of(actions: &[AuditAction]) -> AuditFilter {
         actions: actions.iter().map(|action| (*action).into()).collect(),
         ..AuditFilter::default()
     }
+}
+
+#[tokio::test]
+async fn an_eviction_is_recorded_with_its_actor() {
+    let world = World::start().await;
+    let (_app, admin) = world.app_and_admin().await;
+    let request = EvictSubscriberRequest {
+        client: "client:app".to_owned(),
+        name: "verifier-1".to_owned(),
+    };
+    admin.revocations().evict_subscriber(request).await.unwrap();
+    let records = found(&admin, of(&[AuditAction::SubscriberEvicted])).await;
+    let [record] = records.as_slice() else {
+        panic!("{records:?}")
+    };
+    assert_eq!(record.actor.as_ref().unwrap().client, "client:admin");
+    assert_eq!(
+        (record.client.as_str(), record.subscriber.as_str()),
+        ("client:app", "verifier-1")
+    );
+}
+
+/// The record of a stolen token names the person, so that it is found by her.
+#[tokio::test]
+async fn a_reuse_is_found_by_its_subject() {
+    let world = World::start().await;
+    let (app, admin) = world.app_and_admin().await;
+    let issued = app.issue_for("user:ann").await;
+    let spent = refresh_token(issued.tokens.as_ref());
+    let mut token = spent.clone();
+    for _ in 0..2 {
+        token = refresh_token(app.refresh(&token).await.unwrap().tokens.as_ref());
+    }
+    app.refresh(&spent).await.unwrap_err();
+    let of_ann = AuditFilter {
+        subject: "user:ann".to_owned(),
+        ..of(&[AuditAction::RefreshTokenReused])
+    };
+    assert_eq!(found(&admin, of_ann).await.len(), 1);
 }
 
 #[tokio::test]

@@ -17,8 +17,10 @@ mod figures;
 mod lacks;
 mod nodes;
 mod pooler;
+#[allow(dead_code, reason = "the tests of several nodes use the rest")]
 mod proxy;
 mod server;
+#[allow(dead_code, reason = "the tests of several nodes use the rest")]
 mod servers;
 mod start;
 mod traps;

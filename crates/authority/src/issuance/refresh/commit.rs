@@ -166,6 +166,7 @@ impl RefreshCommit {
         let revoked = session.revoked(RevokeReason::Reuse, self.now);
         let action = AuditAction::Reused {
             session: session.id,
+            subject: session.subject.clone(),
             presented: self.generation,
             current: session.generation(),
         };

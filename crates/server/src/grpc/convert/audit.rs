@@ -14,7 +14,7 @@ use super::{are_nanos, timestamp};
 use crate::{error::ApiError, fields::Fields};
 
 /// Each kind of record with its name on the wire.
-const KINDS: [(AuditKind, v1::AuditAction); 18] = [
+const KINDS: [(AuditKind, v1::AuditAction); 20] = [
     (AuditKind::Issued, v1::AuditAction::Issued),
     (AuditKind::Refreshed, v1::AuditAction::Refreshed),
     (AuditKind::Reused, v1::AuditAction::RefreshTokenReused),
@@ -36,6 +36,8 @@ const KINDS: [(AuditKind, v1::AuditAction); 18] = [
     (AuditKind::Checkpoint, v1::AuditAction::Checkpoint),
     (AuditKind::BackedUp, v1::AuditAction::BackedUp),
     (AuditKind::WrongClient, v1::AuditAction::WrongClient),
+    (AuditKind::SubscriberEvicted, v1::AuditAction::SubscriberEvicted),
+    (AuditKind::ServerKeyReplaced, v1::AuditAction::ServerKeyReplaced),
 ];
 
 /// Which records are listed, in which order, and how many per page.
@@ -219,6 +221,8 @@ pub(crate) fn record(entry: AuditEntry) -> v1::AuditRecord {
         times: line.times.unwrap_or(0),
         log_position: line.log_position.unwrap_or(0),
         checkpoint: line.checkpoint,
+        subscriber: line.subscriber,
+        server_key_id: line.server_key_id,
         encoded: entry.encoded,
         previous_link: entry.previous.0.to_vec(),
     }
