@@ -443,8 +443,9 @@ fn a_backup_is_restored_only_with_its_server_key_and_into_nothing() {
     let authority = site.serve();
     let made = json(&mut site.backup(&["create", "good"]));
     let server_key = made["server_key_ids"][0].as_str().unwrap();
-    assert!(authority.stop().success());
     let restore = || site.run(&["restore", "good", "--config", "tessera.toml"]);
+    refused(&restore(), &["serves the data directory", "stop it first"]);
+    assert!(authority.stop().success());
     refused(&restore(), &["is not empty", "move it away first"]);
     fs::rename(site.place.path("data"), site.place.path("before")).unwrap();
     let key = site.place.path("server.key");
@@ -462,6 +463,13 @@ fn a_backup_is_restored_only_with_its_server_key_and_into_nothing() {
     fs::create_dir(&cut_off).unwrap();
     refused(&restore(), &["data.restoring", "remove it"]);
     fs::remove_dir(&cut_off).unwrap();
+    let (issuer, other) = (
+        "https://auth.example.org/production",
+        "https://other.example.org/",
+    );
+    site.edit(issuer, other);
+    refused(&restore(), &[issuer, other]);
+    site.edit(other, issuer);
     assert!(!site.place.path("data").exists());
     // An empty directory counts as none.
     fs::create_dir(site.place.path("data")).unwrap();

@@ -24,7 +24,7 @@ pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreB
 pub(crate) use clock::AcceptClock;
 pub(crate) use connection::{Connection, Output};
 pub(crate) use health::Health;
-pub(crate) use operator::{Doctor, Node, Status, Subscribers, Top};
+pub(crate) use operator::{ADMIN_ADDRESS, Doctor, Node, Status, Subscribers, Top};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 pub(crate) use serverkey::ServerKey;
 pub(crate) use token::{Issue, Token};

@@ -3,6 +3,7 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use tessera_authority::check_realms;
+use tessera_core::Seconds;
 use tessera_policy::Policy;
 use tessera_server::Tls;
 use tessera_token::ServerKeys;
@@ -76,6 +77,12 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
         if realm.issuer.contains(".example.") {
             notes.push(format!("the issuer of realm `{name}` is an example"));
         }
+    }
+    if config.keys.publish_for.seconds() == Seconds(0) {
+        notes.push(
+            "[keys] publish_for is 0: a service that keeps `/keys` refuses the tokens of a new signing key"
+                .to_owned(),
+        );
     }
     Ok(notes)
 }

@@ -1,6 +1,9 @@
 //! The data directory of sled.
 
-use std::path::Path;
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+};
 
 use tessera_store_sled::SledOptions;
 
@@ -11,6 +14,12 @@ pub(crate) fn has_data(data: &Path) -> bool {
     ["seal", "rows", "rows.before"]
         .iter()
         .any(|name| data.join(name).exists())
+}
+
+/// Whether a process has the store open.
+pub(crate) fn is_in_use(data: &Path) -> bool {
+    let lock = File::open(data.join("lock"));
+    lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// How sled uses the resources of the machine.

@@ -4,6 +4,7 @@ mod data;
 mod files;
 mod finding;
 mod machine;
+mod sinks;
 
 use std::{io, path::Path};
 
@@ -18,12 +19,14 @@ use crate::{
     admin_socket::{ADMIN_TIME_MAX, ask_admin_for_json},
     blocking::blocking,
     check::check_keys,
-    config::{Config, SealerConfig},
+    config::{Config, ConfigError, SealerConfig},
     data_directory::has_data,
     error::LaunchError,
     server_key::KeyPlaces,
 };
 
+/// Services may keep `/keys` for so long.
+const PUBLISHED_MIN: Seconds = Seconds(600);
 /// A certificate that ends sooner should be renewed.
 const CERTIFICATE_ENDS_SOON: Seconds = Seconds::days(14);
 
@@ -31,7 +34,13 @@ const CERTIFICATE_ENDS_SOON: Seconds = Seconds::days(14);
 pub async fn examine(path: &Path) -> Vec<Finding> {
     let config = match Config::read(path) {
         Ok(config) => config,
-        Err(error) => return vec![Finding::fail("configuration", error, "fix it")],
+        Err(error) => {
+            let todo = match &error {
+                ConfigError::Unreadable { .. } => "name the file with `--config`; `tessera init` makes one",
+                ConfigError::Wrong { .. } => "correct this line",
+            };
+            return vec![Finding::fail("configuration", error, todo)];
+        }
     };
     let mut found = vec![Finding::ok(
         "configuration",
@@ -42,6 +51,7 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     // Only once: a wrong PIN takes one of the few tries that a token allows.
     let keys = keys(&config).await;
     found.extend(of_keys(&config, &keys));
+    let is_reported = keys.is_err();
     let keys = keys.ok().flatten();
     found.extend(files::check(&config));
     found.extend(machine::check_data_place(&config));
@@ -49,11 +59,21 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     found.push(machine::check_files(&config));
     found.push(machine::check_time(&config));
     found.extend(machine::check_roots(&config));
+    found.extend(sinks::check(&config));
+    found.extend(rotation(&config));
     let status = running(&config).await;
     found.extend(machine::check_sockets(&config, status.is_some()));
     match status {
         Some(status) => found.extend(data::check_running(keys.as_ref(), &status)),
-        None => found.extend(data::check_stopped(&config, keys.as_ref()).await),
+        None => {
+            let stopped = data::check_stopped(&config, keys.as_ref()).await;
+            // Keys that can't be read have their finding already.
+            found.extend(
+                stopped
+                    .into_iter()
+                    .filter(|of| !is_reported || of.check != "server key"),
+            );
+        }
     }
     found
 }
@@ -63,6 +83,18 @@ async fn running(config: &Config) -> Option<Value> {
     let address = config.server.admin_listen.filter(|address| address.port() != 0)?;
     let asked = blocking(move || ask_admin_for_json(address, "/status", ADMIN_TIME_MAX)).await;
     asked.ok()
+}
+
+/// A verifier or a proxy that keeps `/keys` for its time does not know a key that signs at once.
+fn rotation(config: &Config) -> Option<Finding> {
+    let publish_for = config.keys.publish_for.seconds();
+    (publish_for < PUBLISHED_MIN).then(|| {
+        Finding::warn(
+            "signing keys",
+            "a new key signs before services that keep `/keys` know it: they refuse its tokens",
+            "set [keys] publish_for to 10m or more",
+        )
+    })
 }
 
 async fn policy(config: &Config) -> Finding {

@@ -44,6 +44,24 @@ pub enum BackupProblem {
         /// The issuers that the backup names.
         issuers: String,
     },
+    /// An authority serves the destination of the restore.
+    #[error(
+        "an authority serves the data directory `{path}`: stop it first, and keep its data until the restored one serves"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The realms of the backup have other issuers than those of the configuration.
+    #[error(
+        "the backup is of {backup}, and the configuration names {configured}: use the configuration of the authority that made the backup. To give it another issuer, restore first, and change it then"
+    )]
+    OtherIssuer {
+        /// The issuer of a realm in the backup.
+        backup: String,
+        /// The issuer of that realm in the configuration.
+        configured: String,
+    },
     /// The destination of the restore is not empty.
     #[error(
         "`{path}` is not empty, and a backup is restored into a new data directory: move it away first, or name another in [store] path"

@@ -4,6 +4,7 @@ mod anew;
 mod database;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,6 +12,7 @@ use std::{
 
 use tessera_authority::{Restored, SetupError};
 use tessera_backup::{BackupHead, CompleteBackup, FileError, Item};
+use tessera_core::RealmName;
 use tessera_store::{BackupRecord, Store, StoreError};
 use tessera_store_sled::{SledOptions, SledRestore, SledStore};
 use tessera_token::{BackupKey, ServerKeys};
@@ -19,7 +21,7 @@ use self::anew::{end_in, ids_of, note, open, server_key_missing};
 use crate::{
     blocking::blocking,
     config::Config,
-    data_directory::store_options,
+    data_directory::{is_in_use, store_options},
     error::{BackupProblem, LaunchError},
     server_key::KeyPlaces,
     surroundings::{check_clock, check_place},
@@ -109,6 +111,11 @@ pub async fn restore_backup(
         options: store_options(config),
         key_file: config.keys.file.clone(),
         at_hand: ids.unwrap_or_default(),
+        issuers: config
+            .realms
+            .iter()
+            .map(|(name, realm)| (name.clone(), realm.issuer.clone()))
+            .collect(),
     };
     let key_file = reading.key_file.clone();
     let made = blocking(move || reading.read()).await?;
@@ -151,6 +158,8 @@ struct Reading {
     key_file: PathBuf,
     /// The ids of the available server keys.
     at_hand: Vec<String>,
+    /// The issuers of the configuration.
+    issuers: BTreeMap<RealmName, String>,
 }
 
 /// Why reading fails.
@@ -178,6 +187,7 @@ impl Reading {
         let read = tessera_backup::read(from, &self.key, |item| match item {
             Item::Head(head) => {
                 self.check_server_keys(&head).map_err(ReadError::Launch)?;
+                self.check_issuers(&head).map_err(ReadError::Launch)?;
                 let begun = SledRestore::begin(&self.into, &self.options);
                 restore = Some(begun.map_err(|error| ReadError::Launch(error.into()))?);
                 Ok(())
@@ -207,6 +217,18 @@ impl Reading {
         }
         Err(server_key_missing(head, &self.at_hand, &self.key_file).into())
     }
+
+    /// Fails before anything is written if a realm has another issuer here: the tokens of the restored sessions name the
+    /// old one, and it is likely the backup of another authority.
+    fn check_issuers(&self, head: &BackupHead) -> Result<(), LaunchError> {
+        for (realm, backup) in &head.realms {
+            if let Some(configured) = self.issuers.get(realm).filter(|configured| *configured != backup) {
+                let (backup, configured) = (backup.clone(), configured.clone());
+                return Err(BackupProblem::OtherIssuer { backup, configured }.into());
+            }
+        }
+        Ok(())
+    }
 }
 
 fn add(restore: Option<&mut SledRestore>, record: BackupRecord) -> Result<(), ReadError> {
@@ -227,6 +249,12 @@ fn check_empty(path: &Path) -> Result<(), LaunchError> {
     };
     if entries.count() == 0 {
         return Ok(());
+    }
+    if is_in_use(path) {
+        return Err(BackupProblem::InUse {
+            path: path.to_owned(),
+        }
+        .into());
     }
     Err(BackupProblem::NotEmpty {
         path: path.to_owned(),

@@ -61,8 +61,10 @@ fn without_the_admin_socket_the_authority_is_asked() {
             .unwrap()
     };
     let told = run("production");
-    assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
+    // Who names a socket relies on it: what it would have said is missing.
+    assert_eq!(told.status.code(), Some(1), "{}", stderr(&told));
     let document = document(&told);
+    assert_eq!(document["attention"][0]["code"], "admin_socket_silent");
     assert_eq!(document["realms"][0]["name"], "production");
     assert_eq!(document["realms"][0]["signing_keys"][0]["status"], "active");
     // Without a key the authority can't be asked.

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use super::Consent;
 
 /// Where an authority has its admin socket by default.
-const ADMIN_ADDRESS: &str = "http://127.0.0.1:7601";
+/// Where the admin socket is unless another address is given.
+pub(crate) const ADMIN_ADDRESS: &str = "http://127.0.0.1:7601";
 
 /// An address; a variable that is empty is as if it were not set.
 #[expect(clippy::unnecessary_wraps, reason = "as a parser of arguments is called")]

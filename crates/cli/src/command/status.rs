@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tessera_daemon::{admin_address, ask_admin_for_json};
 
 use crate::{
-    arguments::{Connection, Output, Status},
+    arguments::{ADMIN_ADDRESS, Connection, Output, Status},
     failure::Failure,
     output::{columns, table},
     terminal::{Paint, visible},
@@ -24,12 +24,15 @@ pub(crate) async fn run(
         .and_then(|address| ask_admin_for_json(address, "/status", connection.admin_time()));
     let mut document = match asked {
         Ok(document) => document,
-        Err(error) => of_realm::document(connection).await.map_err(|failure| {
-            let message = format!(
-                "the admin socket {admin} does not answer ({error}), and the authority was asked instead"
-            );
-            failure.after(&message)
-        })?,
+        Err(error) => {
+            let of_realm = of_realm::document(connection).await.map_err(|failure| {
+                let message = format!(
+                    "the admin socket {admin} does not answer ({error}), and the authority was asked instead"
+                );
+                failure.after(&message)
+            })?;
+            without_admin(of_realm, command, &error.to_string())
+        }
     };
     let needs_doing = !items(&document, "attention").is_empty();
     if let Some(members) = document.as_object_mut() {
@@ -37,6 +40,33 @@ pub(crate) async fn run(
     }
     output.print(&document, || told(&document))?;
     Ok(ExitCode::from(u8::from(needs_doing)))
+}
+
+/// The document of a realm says nothing about readiness, backups, sinks and sessions. That is a problem if the admin
+/// socket was named: somebody relies on it.
+fn without_admin(mut document: Value, command: &Status, error: &str) -> Value {
+    let admin = &command.admin.admin_addr;
+    let message = format!(
+        "the admin socket {admin} does not answer ({error}): readiness, backups, sinks and sessions were not checked"
+    );
+    let Some(members) = document.as_object_mut() else {
+        return document;
+    };
+    members.insert(
+        "admin_socket".to_owned(),
+        json!({ "address": admin, "error": error }),
+    );
+    if admin == ADMIN_ADDRESS {
+        members.insert("not_checked".to_owned(), json!(message));
+        return document;
+    }
+    let todo = "start the authority, or correct --admin-addr or TESSERA_ADMIN_ADDR";
+    let item = json!({ "code": "admin_socket_silent", "message": message, "todo": todo });
+    let items = members.entry("attention").or_insert_with(|| json!([]));
+    if let Some(items) = items.as_array_mut() {
+        items.push(item);
+    }
+    document
 }
 
 /// A member as text; empty if it is not known.
@@ -68,6 +98,10 @@ fn told(document: &Value) -> String {
         }
     }
     told += "\n";
+    let not_checked = text(document, "/not_checked");
+    if !not_checked.is_empty() {
+        told += &format!("{not_checked}\n");
+    }
     let attention = items(document, "attention");
     if attention.is_empty() {
         return told + "nothing needs doing";

@@ -18,7 +18,7 @@ use super::{finding::Finding, machine::size_of};
 use crate::{
     blocking::blocking,
     config::Config,
-    data_directory::{has_data, store_options},
+    data_directory::{has_data, is_in_use, store_options},
     database,
     launch::seen_of,
     unfinished::left_beside,
@@ -35,19 +35,36 @@ const DAMAGED: &str = "restore a backup: see Restoring";
 pub(super) fn check_running(keys: Option<&ServerKeys>, status: &Value) -> Vec<Finding> {
     let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str);
     let served = text("/server_key/id").unwrap_or_default();
-    let is_ours = keys.is_some_and(|keys| keys.current().id() == served);
-    let key = if is_ours {
-        Finding::ok("server key", format!("{served} is in use"))
-    } else {
-        let message = format!("the authority uses {served}, which is not the key of this configuration");
-        Finding::warn(
-            "server key",
-            message,
-            "see `tessera serverkey status` and the log",
-        )
+    let see = "see `tessera serverkey status` and the log";
+    let key = match keys {
+        Some(keys) if keys.current().id() == served => {
+            Finding::ok("server key", format!("{served} is in use"))
+        }
+        Some(_) => {
+            let message = format!("the authority uses {served}, which is not the key of this configuration");
+            Finding::warn("server key", message, see)
+        }
+        None => {
+            let message =
+                format!("the authority uses {served}, which can't be compared with the configuration");
+            Finding::warn("server key", message, see)
+        }
     };
     let at = text("/backup/last_at").and_then(Timestamp::parse_rfc3339);
-    vec![key, backup(at)]
+    let mut found = vec![key, backup(at)];
+    found.extend(failing_sinks(status));
+    found
+}
+
+/// The sinks that accept nothing, as the running authority reports them.
+fn failing_sinks(status: &Value) -> Vec<Finding> {
+    let items = status["attention"].as_array().map_or(&[][..], Vec::as_slice);
+    let of_sinks = items.iter().filter(|item| item["code"] == "audit_sink_failing");
+    let finding = |item: &Value| {
+        let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
+        Finding::warn("audit sink", text("message"), text("todo"))
+    };
+    of_sinks.map(finding).collect()
 }
 
 /// Findings from the data of a stopped authority.
@@ -113,11 +130,6 @@ async fn in_database(config: &Config, keys: Option<&ServerKeys>) -> Vec<Finding>
     }
 }
 
-fn is_in_use(data: &Path) -> bool {
-    let lock = fs::File::open(data.join("lock"));
-    lock.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
-}
-
 async fn opened(config: &Config, keys: Option<&ServerKeys>) -> Result<Vec<Finding>, String> {
     let (data, options) = (config.store.path.clone(), store_options(config));
     let copied = blocking(move || Copied::of(&data)).await;
@@ -126,9 +138,10 @@ async fn opened(config: &Config, keys: Option<&ServerKeys>) -> Result<Vec<Findin
     let store = blocking(move || SledStore::open(&path, options)).await;
     // The error applies to the data as well as to the copy.
     let store = store.map_err(|error| {
-        error
-            .to_string()
-            .replace(&copy.0.display().to_string(), "the data")
+        error.to_string().replace(
+            &copy.0.display().to_string(),
+            &config.store.path.display().to_string(),
+        )
     })?;
     let found = look(config, keys, &store)
         .await
@@ -161,7 +174,7 @@ async fn look(
 
 fn server_key(keys: Option<&ServerKeys>, needed: &[String]) -> Finding {
     let Some(keys) = keys else {
-        return Finding::fail("server key", "it can't be read", "see above, or restore its file");
+        return Finding::fail("server key", "there is none", "restore its file");
     };
     match needed.iter().find(|id| keys.by_id(id).is_none()) {
         Some(id) => Finding::fail(
@@ -188,7 +201,7 @@ fn last_state(witness: &Witness, store: &dyn Store) -> Finding {
         ),
         Ok(Some(seen)) if Witness::contradicts(&seen, store) => Finding::fail(
             "witness",
-            "the data is older than what was served last",
+            "the data is older than what was served last, or is of another authority",
             "`tessera restore`, or mount the right directory",
         ),
         Ok(Some(_)) => match writable(witness.path()) {

@@ -167,12 +167,15 @@ fn check_socket(name: &str, address: SocketAddr, is_served: bool) -> Finding {
             Finding::ok("sockets", format!("{name} {address} is served"))
         }
         Err(error) => {
-            let message = format!("{name} {address} can't be had: {error}");
-            Finding::fail(
-                "sockets",
-                message,
-                "stop what listens there, or choose another address",
-            )
+            let todo = match error.kind() {
+                io::ErrorKind::AddrNotAvailable => "choose an address of this machine, or 0.0.0.0 for all",
+                io::ErrorKind::PermissionDenied => {
+                    "choose a port above 1023, or give the service CAP_NET_BIND_SERVICE"
+                }
+                _ => "stop what listens there, or choose another address",
+            };
+            let message = format!("{name} {address} can't be used: {error}");
+            Finding::fail("sockets", message, todo)
         }
     }
 }

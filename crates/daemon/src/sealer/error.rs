@@ -52,7 +52,9 @@ pub enum SealerError {
         time: Duration,
     },
     /// No token has that label.
-    #[error("no token `{wanted}` is there: plug it in, or set `token` to one of these: {there}")]
+    #[error(
+        "there is no token `{wanted}`: check that the HSM is connected, or set `token` to one of these: {there}"
+    )]
     NoToken {
         /// The label, with the serial number if one is given.
         wanted: String,
@@ -61,7 +63,7 @@ pub enum SealerError {
     },
     /// There are tokens, but none is initialized.
     #[error(
-        "no token `{wanted}` is there, and those that are have not been initialized: initialize one with the tool of the HSM"
+        "there is no token `{wanted}`, and no other initialized one: check that the HSM is connected, and that `module` is its library. Only if this is a new HSM, initialize a token with its tool: that erases the keys of a token"
     )]
     NotInitialized {
         /// The label.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tessera_core::{Clock, Seconds};
 use tessera_proto::v1::{
-    AuditAction, AuditFilter, AuditOrder, AuditOutcome, AuditRecord, CreateApiKeyRequest, EvictSubscriberRequest,
-    ListAuditRecordsRequest, ReloadRequest, RevokeRequest, TailAuditRecordsRequest, VerifyAuditRequest,
-    VerifyAuditResponse, revoke_request::Target, tail_audit_records_response::Message,
+    AuditAction, AuditFilter, AuditOrder, AuditOutcome, AuditRecord, CreateApiKeyRequest,
+    EvictSubscriberRequest, ListAuditRecordsRequest, ReloadRequest, RevokeRequest, TailAuditRecordsRequest,
+    VerifyAuditRequest, VerifyAuditResponse, revoke_request::Target, tail_audit_records_response::Message,
 };
 use tessera_testkit::{
     soon,
