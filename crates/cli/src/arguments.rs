@@ -60,28 +60,28 @@ impl Arguments {
 pub(crate) enum Command {
     /// Run an authority to try things out: no configuration, two realms, API keys printed.
     Dev(Dev),
-    /// Make a directory with all that an authority needs: configuration, policy, server key, first API keys.
+    /// Make a directory with everything that an authority needs: configuration, policy, server key, first API keys.
     Init(Init),
-    /// Look at a configuration without serving it.
+    /// Check a configuration.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Make server keys, and see what each is needed for.
+    /// Make server keys, and show what each one is needed for.
     Serverkey {
         #[command(subcommand)]
         command: ServerKey,
     },
     /// Run an authority with a configuration.
     Serve(Serve),
-    /// Say whether an authority is ready: exit code 0 if it is, 1 if it is not, 2 if that can't be told.
+    /// Say whether an authority is ready: exit code 0 if it is, 1 if it is not, 2 if this can't be found out.
     ///
-    /// It asks the admin socket, as a probe does, and prints problems.
+    /// It asks the admin socket, like a probe, and prints problems.
     Health(Health),
     /// Show the state of an authority on one screen, and what to do next. Exit code 1 if something needs doing.
     ///
-    /// It asks the admin socket. If that can't be reached, it asks the authority itself with an API key. Then it shows only
-    /// the policy, and the keys, verifiers and API keys of one realm.
+    /// It asks the admin socket. If that can't be reached, it asks the authority itself with an API key. Then it shows
+    /// only the policy, and the keys, verifiers and API keys of one realm.
     Status(Status),
     /// List the nodes of an authority that has several.
     Node {
@@ -92,32 +92,31 @@ pub(crate) enum Command {
     Top(Top),
     /// Check an installation without changing it. Exit code 1 for warnings, 2 if a start would fail.
     Doctor(Doctor),
-    /// End all sessions and tokens, after a data directory was restored from a copy and before it is served.
+    /// End all sessions and tokens in a data directory that was restored from a copy. Run this before you serve it.
     ///
-    /// The copy does not know what was issued and revoked after it was made. So every session and token of
-    /// every realm in it ends, every signing key is revoked and replaced, and the revocation log starts
-    /// again. API keys are those of the copy. The command lists them, because a key that was revoked after the copy
-    /// was made works again.
+    /// The copy does not know what was issued and revoked after it was made. So every session and token of every realm
+    /// in it ends, every signing key is revoked and replaced, and the revocation log starts again. The API keys are the
+    /// ones in the copy. The command lists them, because a key that was revoked after the copy was made works again.
     Restore(Restore),
     /// Make, verify and restore backups.
     Backup {
         #[command(subcommand)]
         command: Backup,
     },
-    /// Look after the data directory of a stopped authority.
+    /// Maintain the data directory of a stopped authority.
     Store {
         #[command(subcommand)]
         command: Store,
     },
-    /// Issue, refresh, introspect, revoke and look at tokens.
+    /// Issue, refresh, introspect, revoke and inspect tokens.
     Token {
         #[command(subcommand)]
         command: Token,
     },
-    /// End everything of a subject, client, label, session, API key, signing key, or the realm.
+    /// Revoke by subject, client, label, session, API key or signing key, or revoke everything in the realm.
     ///
-    /// On a terminal, it asks before it ends several sessions of a client, an API key or a signing key, and before
-    /// it ends all of the realm. Without a terminal, `--whole-realm` needs `--yes`.
+    /// On a terminal, it asks before it ends several sessions of a client, an API key or a signing key, and before it
+    /// ends everything in the realm. Without a terminal, `--whole-realm` needs `--yes`.
     Revoke(Revoke),
     /// Follow the revocation log.
     Watch(Watch),
@@ -141,7 +140,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ApiKey,
     },
-    /// Look at sessions, and end them.
+    /// List, show and end sessions.
     Session {
         #[command(subcommand)]
         command: Session,
@@ -170,22 +169,22 @@ pub(crate) struct Dev {
     /// The address that serves probes and metrics.
     #[arg(long, default_value = "127.0.0.1:7601", value_name = "ADDRESS")]
     pub(crate) admin_listen: SocketAddr,
-    /// Keep the state here; without it, it is gone when the authority stops.
+    /// Store the data here. Without it, the data is lost when the authority stops.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Policy files; without it, the example policy.
+    /// The directory of the policy files. Without it, the example policy is used.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) policy: Option<PathBuf>,
-    /// Life of an access token if the caller names none.
+    /// Lifetime of an access token if the caller gives none.
     #[arg(long, default_value = "1h", value_name = "TIME")]
     pub(crate) access_ttl: Seconds,
-    /// Print one line of JSON once it is ready, and nothing else on stdout.
+    /// Print one line of JSON when the authority is ready, and nothing else on stdout.
     #[arg(long)]
     pub(crate) print_json: bool,
     /// Don't limit how often a client may call and how much it may write: for measurements.
     #[arg(long)]
     pub(crate) no_rate_limits: bool,
-    /// Write the same line to this file once it is ready.
+    /// Write the same line to this file when the authority is ready.
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
     #[command(flatten)]
@@ -194,16 +193,16 @@ pub(crate) struct Dev {
 
 #[derive(Args)]
 pub(crate) struct Init {
-    /// The directory, which must be empty or not there.
+    /// The directory, which must be empty or must not exist.
     #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) directory: PathBuf,
-    /// The issuer of tokens: an https URL, to which the name of the realm is added.
+    /// The issuer of tokens: an https URL. The name of the realm is added to it.
     #[arg(long, value_name = "URL")]
     pub(crate) issuer: Option<String>,
-    /// Where the state is; without it, in `data` of that directory.
+    /// The directory for the data (default: `DIR/data`).
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) data: Option<String>,
-    /// Keep the state in this database, which several nodes may share: postgresql://user@host/database.
+    /// Store the data in this database, which several nodes can share: postgresql://user@host/database.
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     pub(crate) postgres: Option<String>,
     /// The file with the password of the database.
@@ -212,14 +211,15 @@ pub(crate) struct Init {
     /// The address that serves gRPC.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// The client that administers, and has the first API keys.
+    /// The name of the administrator client, which gets the first API keys.
     #[arg(long, default_value = "operator", value_name = "NAME")]
     pub(crate) operator: String,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Say whether an authority could be served with it: settings, policy with its tests, certificates, server key.
+    /// Check whether an authority can start with this configuration: settings, policy with its tests, certificates,
+    /// server key.
     Check {
         /// The configuration.
         #[arg(long, value_name = "FILE", default_value = "tessera.toml")]
@@ -229,7 +229,7 @@ pub(crate) enum ConfigCommand {
 
 #[derive(Args)]
 pub(crate) struct Serve {
-    /// The configuration; tessera.example.toml has every key.
+    /// The configuration. tessera.example.toml shows every setting.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
     #[command(flatten)]
@@ -241,7 +241,7 @@ pub(crate) struct Restore {
     /// The configuration that names the data directory and its realms.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Revoke the API keys of the copy, too: each service then needs a new one.
+    /// Also revoke the API keys of the copy. Each service then needs a new one.
     #[arg(long)]
     pub(crate) revoke_api_keys: bool,
     #[command(flatten)]
@@ -250,25 +250,25 @@ pub(crate) struct Restore {
 
 #[derive(Subcommand)]
 pub(crate) enum Store {
-    /// Give back the space of sessions, events and records that are gone.
+    /// Free the disk space of removed sessions, events and records.
     ///
-    /// Live rows are written to a new file, which is compared with the old one and replaces it; so it needs room for a copy
-    /// of the rows. If it fails, the directory does not change.
+    /// It writes live rows to a new file, compares that with the old file, and then replaces the old file. This needs
+    /// free disk space for a copy of the rows. If it fails, the directory does not change.
     Compact {
         /// The configuration that names the data directory.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Bring the schema of a database up to date, if `migrate = "refuse"` keeps a start from doing it.
+    /// Bring the schema of a database up to date, when `migrate = "refuse"` stops `serve` from doing it.
     Migrate {
         /// The configuration that names the database.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Copy everything from one store into another, which is empty: from a data directory into a database, or back.
+    /// Copy everything from one store into an empty one: from a data directory into a database, or back.
     ///
-    /// Sessions, keys, the log with its cursors and the audit trail with its links go along, so clients and verifiers notice
-    /// nothing. Stop all nodes before.
+    /// Sessions, keys, the log with its cursors and the audit trail with its links are copied too, so nothing changes
+    /// for clients and verifiers. Stop all nodes first.
     Copy {
         /// The configuration whose [store] is read.
         #[arg(long, value_name = "FILE")]
@@ -277,7 +277,7 @@ pub(crate) enum Store {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
-    /// Begin an empty data directory where there was one: its sessions, API keys and signing keys are gone.
+    /// Create a new, empty data directory in place of a lost one. The old sessions, API keys and signing keys are lost.
     Init {
         /// The configuration that names the data directory.
         #[arg(long, value_name = "FILE")]
@@ -308,13 +308,13 @@ pub(crate) struct Revoke {
     /// Only count the live sessions that would end.
     #[arg(long)]
     pub(crate) validate_only: bool,
-    /// With --client: let none of its API keys work any more, until `tessera apikey enable`.
+    /// With --client: disable all its API keys until you run `tessera apikey enable`.
     #[arg(long, requires = "client")]
     pub(crate) disable: bool,
-    /// Wait until every required verifier knows, or refuses tokens because it is stale.
+    /// Wait until every required verifier knows about it, or refuses tokens because it is stale.
     #[arg(long, conflicts_with = "validate_only")]
     pub(crate) wait: bool,
-    /// Why, for the audit record and the subscribers.
+    /// The reason, for the audit record and the subscribers.
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) reason: String,
     #[command(flatten)]
@@ -324,38 +324,38 @@ pub(crate) struct Revoke {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct RevokeTarget {
-    /// Everything of a subject.
+    /// Everything issued for a subject.
     #[arg(long, value_name = "SUBJECT", value_parser = filled)]
     pub(crate) subject: Option<String>,
-    /// Everything issued to a client, named with or without `client:`.
+    /// Everything issued to a client (its name with or without `client:`).
     #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(crate) client: Option<String>,
-    /// Everything that carries a label.
+    /// Everything with this label.
     #[arg(long, value_name = "LABEL", value_parser = filled)]
     pub(crate) label: Option<String>,
     /// A session.
     #[arg(long, value_name = "SESSION", value_parser = filled)]
     pub(crate) session: Option<String>,
-    /// An API key (the id, as `tessera apikey list` shows it), with the sessions that it began.
+    /// An API key (its id, as shown by `tessera apikey list`), and the sessions that it started.
     #[arg(long = "api-key-id", value_name = "ID", value_parser = filled)]
     pub(crate) api_key_id: Option<String>,
     /// Everything that a signing key signed.
     #[arg(long, value_name = "KID", value_parser = filled)]
     pub(crate) key: Option<String>,
-    /// Everything of the API key's realm.
+    /// Everything in the API key's realm.
     #[arg(long)]
     pub(crate) whole_realm: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Watch {
-    /// The place to begin: `snapshot`, `latest`, `earliest` or a cursor.
+    /// Where to start: `snapshot`, `latest`, `earliest` or a cursor.
     #[arg(long, default_value = "latest", value_name = "PLACE")]
     pub(crate) from: String,
-    /// Only events that can concern tokens of this audience; repeat it for several.
+    /// Only events that can affect tokens for this audience; repeat it for several.
     #[arg(long = "audience", value_name = "AUDIENCE")]
     pub(crate) audiences: Vec<String>,
-    /// Only this kind, such as `session_revoked`; repeat it for several.
+    /// Only events of this kind, such as `session_revoked`; repeat it for several.
     #[arg(long = "kind", value_name = "KIND")]
     pub(crate) kinds: Vec<String>,
     /// Show checkpoints too.
@@ -365,15 +365,15 @@ pub(crate) struct Watch {
 
 #[derive(Subcommand)]
 pub(crate) enum Key {
-    /// List the signing keys of the realm, and the verifiers that a new one waits for.
+    /// List the signing keys of the realm, and the verifiers that a new key waits for.
     List,
-    /// Publish a new signing key. It signs once verifiers have it; the one before retires then.
+    /// Publish a new signing key. It starts to sign when verifiers have it, and the old key then retires.
     ///
-    /// No verifier refuses a token because of it: each required verifier has acknowledged the key before it signs, and the
-    /// other verifiers had the time of `[keys] publish_for` to read it. If others may know the old key, use `tessera revoke
-    /// --key` instead.
+    /// Verifiers continue to accept all valid tokens: before the new key signs, each required verifier has acknowledged
+    /// it, and the other verifiers have had the time of `[keys] publish_for` to read it. If someone else may know the
+    /// old key, use `tessera revoke --key` instead.
     Rotate {
-        /// Let it sign now. Verifiers that do not have it yet refuse its tokens until they do.
+        /// Sign with the new key immediately. Verifiers that do not have it yet refuse its tokens until they do.
         #[arg(long)]
         at_once: bool,
         #[command(flatten)]
@@ -383,7 +383,7 @@ pub(crate) enum Key {
 
 #[derive(Subcommand)]
 pub(crate) enum Session {
-    /// List the sessions of a subject, a client or a label, or without a filter all sessions of the API key's realm.
+    /// List the sessions of a subject, a client or a label. Without a filter, list all sessions in the API key's realm.
     List(ListSessions),
     /// Show one session.
     Show {
@@ -394,7 +394,7 @@ pub(crate) enum Session {
     Revoke {
         /// The session.
         session: String,
-        /// Why, for the audit record and the subscribers.
+        /// The reason, for the audit record and the subscribers.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
     },
@@ -405,13 +405,13 @@ pub(crate) struct ListSessions {
     /// Only count them.
     #[arg(long)]
     pub(crate) count: bool,
-    /// Those of a subject.
+    /// Only sessions of this subject.
     #[arg(long, value_name = "SUBJECT", value_parser = filled, group = "filter")]
     pub(crate) subject: Option<String>,
-    /// Those of a client, named with or without `client:`.
+    /// Only sessions of this client (its name with or without `client:`).
     #[arg(long, value_name = "CLIENT", value_parser = client, group = "filter")]
     pub(crate) client: Option<String>,
-    /// Those that carry a label.
+    /// Only sessions with this label.
     #[arg(long, value_name = "LABEL", value_parser = filled, group = "filter")]
     pub(crate) label: Option<String>,
 }

@@ -7,55 +7,56 @@ use tessera_core::{AuditKind, Seconds, Timestamp};
 
 #[derive(Subcommand)]
 pub(crate) enum Audit {
-    /// List records, the newest first.
+    /// List records, newest first.
     ///
-    /// There is no index by actor or subject: the authority reads all records of the requested time.
+    /// There is no index by actor or subject: the authority reads all records from the requested time.
     List {
         #[command(flatten)]
         filter: Filter,
-        /// Only until then: a time as RFC 3339 has it, or how long ago.
+        /// Only records before this time: an RFC 3339 time, or how long ago.
         #[arg(long, value_name = "TIME")]
         until: Option<When>,
-        /// How many records at most; 0: all.
+        /// The maximum number of records; 0 for all.
         #[arg(long, default_value_t = 50, value_name = "N")]
         limit: usize,
-        /// The oldest first.
+        /// List the oldest records first.
         #[arg(long)]
         oldest_first: bool,
     },
-    /// Follow the trail as it grows, until interrupted.
+    /// Follow the audit trail, until interrupted.
     Tail {
         #[command(flatten)]
         filter: Filter,
-        /// Begin after the record at this position, with 0 for the first; without it, with the next one.
+        /// Start after the record at this position; 0 starts with the first record. Without it, start with the next new
+        /// record.
         #[arg(long, value_name = "POSITION")]
         after: Option<u64>,
     },
-    /// Write the records of the realm to a file, a line of JSON each.
+    /// Write the records of the realm to a file, one line of JSON per record.
     ///
-    /// Records of other realms are digests in it, so `tessera audit verify FILE` can check each link. It ends with the
-    /// record that is the last when it begins.
+    /// For records of other realms, the file has only digests, so `tessera audit verify FILE` can check each link. It
+    /// ends with the newest record at the time the export starts.
     Export {
         /// The file, or `-` for stdout.
         #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
-        /// Replace FILE if it is there.
+        /// Replace FILE if it exists.
         #[arg(long)]
         overwrite: bool,
-        /// Begin after the record at this position: the last of an earlier export.
+        /// Start after the record at this position: the last one of an earlier export.
         #[arg(long, default_value_t = 0, value_name = "POSITION")]
         after: u64,
     },
     /// Check that no record was changed, removed or inserted. Exit code 1 if one was.
     ///
-    /// Without FILE, the authority checks its own trail, of all realms. With FILE, an export is checked here, without
-    /// an authority.
+    /// Without FILE, the authority checks its own trail, for all realms. With FILE, this command checks an export
+    /// itself, without an authority.
     Verify {
         /// An export.
         #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
-        /// The public key that signs checkpoints (`k4.public.…`), kept from an earlier check. Without it, the key that
-        /// the export names is believed.
+        /// The public key that signs checkpoints (`k4.public.…`), kept from an earlier check. Without it, the key named
+        /// in the export is used, which does not prove who signed it.
         #[arg(long, value_name = "KEY", requires = "file")]
         key: Option<String>,
     },
@@ -64,7 +65,7 @@ pub(crate) enum Audit {
 /// Which records.
 #[derive(Args)]
 pub(crate) struct Filter {
-    /// Only from then on: a time as RFC 3339 has it, or how long ago (`2h`, `90d`).
+    /// Only records after this time: an RFC 3339 time, or how long ago (`2h`, `90d`).
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<When>,
     /// Only these actions; repeat it for several.
@@ -73,16 +74,16 @@ pub(crate) struct Filter {
     /// Only refused calls.
     #[arg(long)]
     pub(crate) refused: bool,
-    /// Only actions of this client, or to it.
+    /// Only actions by this client or on it.
     #[arg(long, value_name = "CLIENT", value_parser = super::client)]
     pub(crate) client: Option<String>,
-    /// Only actions with this API key, or to it.
+    /// Only actions that used this API key or changed it.
     #[arg(long = "api-key-id", value_name = "ID", value_parser = super::filled)]
     pub(crate) key_id: Option<String>,
-    /// Only about this subject.
+    /// Only records about this subject.
     #[arg(long, value_name = "SUBJECT", value_parser = super::filled)]
     pub(crate) subject: Option<String>,
-    /// Only about this session.
+    /// Only records about this session.
     #[arg(long, value_name = "UUID", value_parser = super::filled)]
     pub(crate) session: Option<String>,
     /// Only the record of this decision.

@@ -5,8 +5,9 @@ use tessera_core::MachineClock;
 
 #[derive(Args)]
 pub(crate) struct AcceptClock {
-    /// Accept the machine's clock at this start, although it is behind the last time in the data, or years ahead. Without
-    /// this, such a clock is accepted after a tenth of the difference. What expired by a clock that was ahead is valid again.
+    /// Accept the machine's clock at this start, even if it is behind the last time in the data, or years ahead.
+    /// Without this, such a clock is accepted after a tenth of the difference. Anything that expired only because the
+    /// clock was ahead becomes valid again.
     #[arg(long)]
     accept_clock: bool,
 }

@@ -26,10 +26,10 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 /// How the authority is reached.
 #[derive(Args)]
 pub(crate) struct Connection {
-    /// The authority's address, or those of its nodes with commas between them.
+    /// The authority's address, or the addresses of its nodes, separated by commas.
     ///
-    /// Of several nodes the command uses the first that is ready, in this order. All addresses begin with https://, or none
-    /// does; there are at most 16.
+    /// The command uses the first node that is ready, in this order. Either all addresses start with https://, or none
+    /// does. At most 16 addresses are allowed.
     #[arg(
         long,
         global = true,
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
         help_heading = "Connection"
     )]
     pub(crate) addr: String,
-    /// The API key; set it in the environment instead, so that it is not in the history of the shell.
+    /// The API key. Set it in the environment instead, so that it does not appear in the shell history.
     #[arg(
         long,
         global = true,
@@ -62,7 +62,7 @@ pub(crate) struct Connection {
         help_heading = "Connection"
     )]
     pub(crate) ca: Option<PathBuf>,
-    /// A PEM file with the certificate to show to an authority that asks its clients for one.
+    /// A PEM file with the client certificate, for an authority that requires one.
     #[arg(
         long,
         global = true,

@@ -39,9 +39,9 @@ pub(crate) struct Status {
 
 #[derive(Subcommand)]
 pub(crate) enum Node {
-    /// List the nodes: whether each answers, when it was seen, and how far it is behind.
+    /// List the nodes: whether each one answers, when it was last seen, and how far behind it is.
     ///
-    /// It asks the admin socket of one. A node that was not stopped in order is listed for a day.
+    /// It asks the admin socket of one node. A node that crashed stays in the list for one day.
     List {
         #[command(flatten)]
         admin: AdminSocket,
@@ -50,13 +50,13 @@ pub(crate) enum Node {
 
 #[derive(Subcommand)]
 pub(crate) enum Subscribers {
-    /// List required subscribers: how far each is behind, and for how long it has been silent.
+    /// List required subscribers: how many events each is behind, and how long since its last message.
     List,
-    /// End the streams of one; it may not come back as a required one for ten minutes.
+    /// Disconnect a required subscriber. It can't reconnect as required for ten minutes.
     Evict {
-        /// The client that it is, with or without `client:`.
+        /// The subscriber's client, with or without `client:`.
         client: String,
-        /// Its name for itself, as the list shows it.
+        /// The subscriber's name, as shown by `subscribers list`.
         name: String,
         #[command(flatten)]
         consent: Consent,
@@ -67,7 +67,7 @@ pub(crate) enum Subscribers {
 pub(crate) struct Top {
     #[command(flatten)]
     pub(crate) admin: AdminSocket,
-    /// Show it once, of the time since the start.
+    /// Print the figures since the start once, and exit.
     #[arg(long)]
     pub(crate) once: bool,
 }

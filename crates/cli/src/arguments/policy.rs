@@ -26,13 +26,13 @@ pub(crate) enum Format {
 pub(crate) enum PolicyCommand {
     /// Read a policy as strictly as the authority does, and show every mistake.
     ///
-    /// Needs no authority. Exit code 0 if all is right, 1 if something is wrong, 2 if the directory can't
-    /// be looked at.
+    /// This needs no running authority. Exit code 0 if everything is right, 1 if something is wrong, 2 if the directory
+    /// can't be read.
     #[command(after_help = "Example:\n  tessera policy check policies")]
     Check(Directory),
     /// Run a policy's own tests, and name the rules and routes that none of them covers.
     ///
-    /// Needs no authority. Exit code 0 if all tests pass, 1 if one fails, 2 if they could not run.
+    /// This needs no running authority. Exit code 0 if all tests pass, 1 if one fails, 2 if they could not run.
     #[command(after_help = "Example:\n  tessera policy test policies --deny-uncovered")]
     Test {
         #[command(flatten)]
@@ -41,15 +41,16 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         deny_uncovered: bool,
     },
-    /// Say why a subject may have a scope, or may not.
+    /// Explain why a subject may or may not have a scope.
     ///
-    /// Asks a directory, or with `--live` the authority. Exit code 0 for both answers, 2 if there is no answer.
+    /// It reads a policy directory, or asks the authority with `--live`. Exit code 0 for both answers, 2 if there is no
+    /// answer.
     #[command(
         after_help = "Examples:\n  tessera policy explain user:ann videos:write --realm production --role \
                       role:viewer\n  tessera policy explain --decision 0198f2c3-5a1e-7c44-9d21-0b1f6a7e8c90"
     )]
     Explain {
-        /// The subject that a token would speak for.
+        /// The subject that a token would be issued for.
         #[arg(required_unless_present = "decision", value_name = "SUBJECT")]
         subject: Option<String>,
         /// The scope, or a permission of the authority, such as `tessera/tokens:introspect`.
@@ -57,7 +58,7 @@ pub(crate) enum PolicyCommand {
         scope: Option<String>,
         #[command(flatten)]
         about: About,
-        /// Explain a decision that was made, by its id from an answer, an error, the log or the audit trail.
+        /// Explain an earlier decision. Its id is in an answer, an error, the log or the audit trail.
         #[arg(
             long,
             value_name = "ID",
@@ -67,13 +68,14 @@ pub(crate) enum PolicyCommand {
     },
     /// Say whether a subject may have a scope: `yes`, or `no` and why.
     ///
-    /// Asks a directory, or with `--live` the authority. Exit code 0 for yes, 1 for no, 2 if there is no answer.
+    /// It reads a policy directory, or asks the authority with `--live`. Exit code 0 for yes, 1 for no, 2 if there is
+    /// no answer.
     #[command(
         after_help = "Example:\n  tessera policy can user:ann videos:read --realm production --role \
                       role:viewer"
     )]
     Can {
-        /// The subject that a token would speak for.
+        /// The subject that a token would be issued for.
         #[arg(value_name = "SUBJECT")]
         subject: String,
         /// The scope, or a permission of the authority, such as `tessera/tokens:introspect`.
@@ -92,13 +94,13 @@ pub(crate) enum PolicyCommand {
     Diff(Diff),
     /// Format the rules of `*.csv` with the same spacing; comments and meaning do not change.
     ///
-    /// Needs no authority, and also formats a policy with mistakes. Exit code 0 if it is done, 1 if
+    /// This needs no running authority, and also formats a policy with mistakes. Exit code 0 if it is done, 1 if
     /// `--check` found something, 2 if a file can't be read or written.
     #[command(after_help = "Example:\n  tessera policy fmt policies --check")]
     Fmt {
         #[command(flatten)]
         directory: Directory,
-        /// Change nothing; name the files that would change, with exit code 1.
+        /// Change nothing. List the files that would change, and exit with code 1 if there are any.
         #[arg(long)]
         check: bool,
     },
@@ -112,10 +114,10 @@ pub(crate) enum PolicyCommand {
     Reload,
     /// Show what a change of policy would do, and change nothing.
     ///
-    /// Plans the files in the authority's own policy directory, or those in DIR.
+    /// It plans the files in the authority's own policy directory, or those in DIR.
     #[command(after_help = "Examples:\n  tessera policy plan\n  tessera policy plan policies")]
     Plan {
-        /// A directory here whose files are sent.
+        /// A local directory. Its files are sent to the authority.
         #[arg(value_name = "DIR", conflicts_with = "policy", value_hint = ValueHint::DirPath)]
         directory: Option<PathBuf>,
         /// The same as DIR.
@@ -130,7 +132,7 @@ pub(crate) enum PolicyCommand {
     Apply {
         /// The plan, as `tessera policy plan` prints it.
         plan: String,
-        /// The most live sessions that may lose scopes or end.
+        /// The maximum number of live sessions that may lose scopes or end.
         #[arg(long, value_name = "N")]
         max_sessions: Option<u64>,
     },
@@ -172,16 +174,17 @@ pub(crate) struct About {
 /// Two policies to compare.
 #[derive(Args)]
 pub(crate) struct Diff {
-    /// The directory before.
+    /// The directory of the old policy.
     #[arg(value_name = "OLD", value_hint = ValueHint::DirPath)]
     pub(crate) old: PathBuf,
-    /// The directory after.
+    /// The directory of the new policy.
     #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
     pub(crate) new: PathBuf,
     /// Ask the authority how many live sessions NEW would affect.
     #[arg(long)]
     pub(crate) server: bool,
-    /// Fail with exit code 1 if anybody gains something, a route needs less, or a route that needed a token is gone.
+    /// Fail with exit code 1 if anybody gains something, a route needs less, or a route that needed a token was
+    /// removed.
     #[arg(long)]
     pub(crate) fail_on_gain: bool,
 }

@@ -7,13 +7,13 @@ use super::filled;
 
 #[derive(Subcommand)]
 pub(crate) enum Token {
-    /// Begin a session: an access token and a refresh token.
+    /// Start a session: get an access token and a refresh token.
     Issue(Issue),
-    /// Spend a refresh token.
+    /// Exchange a refresh token for new tokens.
     Refresh {
         /// The refresh token, or `-` to read it from stdin.
         token: String,
-        /// Only this scope, for this access token; repeat it for several.
+        /// Limit this access token to this scope; repeat it for several.
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
         /// An id for the audit record.
@@ -32,14 +32,14 @@ pub(crate) enum Token {
     Revoke {
         /// The token, or `-` to read it from stdin.
         token: String,
-        /// Why, for the audit record and the subscribers.
+        /// The reason, for the audit record and the subscribers.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
-        /// Wait until every required verifier knows, or refuses tokens because it is stale.
+        /// Wait until every required verifier knows about it, or refuses tokens because it is stale.
         #[arg(long)]
         wait: bool,
     },
-    /// Show what an access token says, without asking whether it is valid.
+    /// Show what an access token contains, without asking the authority whether it is valid.
     Inspect {
         /// The token, or `-` to read it from stdin.
         token: String,
@@ -54,22 +54,22 @@ pub(crate) enum Token {
 
 #[derive(Args)]
 pub(crate) struct Issue {
-    /// The subject that the token speaks for; without it, the client itself.
+    /// The subject that the token is issued for. Without it, the client itself.
     #[arg(long, value_name = "SUBJECT", value_parser = filled)]
     pub(crate) subject: Option<String>,
     /// A role to assert for the subject; repeat it for several.
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
-    /// A scope to ask for; repeat it for several. Without it, all that policy grants.
+    /// A scope to request; repeat it for several. Without it, all scopes that the policy grants.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
     /// The service that may accept the token.
     #[arg(long, value_name = "AUDIENCE", value_parser = filled)]
     pub(crate) audience: Option<String>,
-    /// Life of each access token.
+    /// Lifetime of each access token.
     #[arg(long, value_name = "TIME")]
     pub(crate) access_ttl: Option<Seconds>,
-    /// Life of the session, which a refresh can't extend.
+    /// Lifetime of the session. A refresh can't extend it.
     #[arg(long, value_name = "TIME")]
     pub(crate) session_ttl: Option<Seconds>,
     /// A label such as `stream:ls_42`; repeat it for several.
@@ -78,7 +78,7 @@ pub(crate) struct Issue {
     /// Fail if not every scope is granted.
     #[arg(long)]
     pub(crate) require_all: bool,
-    /// Give no refresh token.
+    /// Don't issue a refresh token.
     #[arg(long)]
     pub(crate) without_refresh: bool,
     /// Make the call idempotent for 10 minutes.
