@@ -341,7 +341,7 @@ fn a_file_is_never_replaced_unasked_and_appears_whole() {
     let made = site.run(&["create", "one"]);
     assert!(made.status.success(), "{}", stderr(&made));
     for part in [
-        "To restore it takes both keys",
+        "A restore needs both keys",
         "server key  k4.lid.",
         "backup key  k4.lid.",
     ] {
@@ -350,10 +350,7 @@ fn a_file_is_never_replaced_unasked_and_appears_whole() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path("one")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let before = fs::read(path("one")).unwrap();
-    refused(
-        &site.run(&["create", "one"]),
-        &["is there already", "--overwrite"],
-    );
+    refused(&site.run(&["create", "one"]), &["already exists", "--overwrite"]);
     assert_eq!(fs::read(path("one")).unwrap(), before);
     assert!(site.run(&["create", "one", "--overwrite"]).status.success());
     assert_ne!(fs::read(path("one")).unwrap(), before);
@@ -407,8 +404,8 @@ fn each_bad_backup_is_told_by_itself_and_restores_nothing() {
     let mut newer = good.clone();
     newer[11] = 2;
     let bad: [(&str, Vec<u8>, &str); 8] = [
-        ("empty", Vec::new(), "is no backup of Tessera"),
-        ("text", b"not a backup at all".to_vec(), "is no backup of Tessera"),
+        ("empty", Vec::new(), "is not a Tessera backup"),
+        ("text", b"not a backup at all".to_vec(), "is not a Tessera backup"),
         ("cut", good[..good.len() / 2].to_vec(), "is cut off after"),
         ("shorter", good[..good.len() - 1].to_vec(), "is cut off after"),
         ("longer", [&good[..], b"x"].concat(), "is not what was written"),
@@ -429,10 +426,7 @@ fn each_bad_backup_is_told_by_itself_and_restores_nothing() {
     assert!(other.status.success());
     refused(
         &site.run(&["verify", "good", "--key-file", "other.key"]),
-        &[
-            "was made with the backup key k4.lid.",
-            "and the one at hand is k4.lid.",
-        ],
+        &["was made with the backup key k4.lid.", "and this key is k4.lid."],
     );
     refused(&site.run(&["verify", "nowhere"]), &["`nowhere`"]);
 }

@@ -273,11 +273,11 @@ async fn a_key_is_sealed_and_serves_as_before() {
         2,
         "is not sealed, and [keys.sealer] is set: run `tessera serverkey reseal`",
     );
-    machine.reseal("is now sealed by pkcs11 token \"tessera\" key \"one\"");
+    machine.reseal("is now sealed with pkcs11 token \"tessera\" key \"one\"");
     let sealed = machine.key_file("server.key");
     assert!(sealed.starts_with(SEALED), "{sealed}");
     assert!(!sealed.contains(plain.trim().strip_prefix("k4.local.").unwrap()));
-    machine.reseal("is already sealed by");
+    machine.reseal("is already sealed with");
     assert_eq!(machine.key_file("server.key"), sealed);
     machine.says(&["config", "check"], 0, "can be served");
 
@@ -307,7 +307,7 @@ async fn a_token_that_is_pulled_out_stops_nothing() {
     machine
         .hang_up(
             &authority,
-            "the server keys can't be replaced: those of before stay in use",
+            "the server keys can't be replaced: the old keys stay in use",
         )
         .await;
     assert_eq!(machine.status()["last_change_refused"], true);
@@ -331,7 +331,7 @@ async fn a_key_is_sealed_by_another_and_by_none() {
     };
     let (authority, client, issued) = machine.started(&secret).await;
     machine.configure(SOFTHSM, "tessera", "two", PIN_FILE);
-    machine.reseal("is now sealed by pkcs11 token \"tessera\" key \"two\"");
+    machine.reseal("is now sealed with pkcs11 token \"tessera\" key \"two\"");
     machine.hang_up(&authority, IN_USE).await;
     machine.says(
         &["doctor"],
@@ -500,7 +500,7 @@ fn a_file_that_was_changed_is_told_from_one_that_another_key_sealed() {
     check(0, "can be served");
     machine.delete_key("tessera", "one");
     machine.key("tessera", "one", "AES:32");
-    check(1, "it was sealed by another key with this name, or was changed");
+    check(1, "it was sealed with another key with this name, or was changed");
 }
 
 /// Module, token, key, further settings, and the expected message.
@@ -525,7 +525,7 @@ const WRONG: [(&str, &str, &str, &str, &str); 9] = [
         "tessera",
         "one",
         PIN_FILE,
-        "`libc.so.6` is no PKCS#11 module: set `module`",
+        "`libc.so.6` is not a PKCS#11 module: set `module`",
     ),
     (
         SOFTHSM,
@@ -560,7 +560,7 @@ const WRONG: [(&str, &str, &str, &str, &str); 9] = [
         "tessera",
         "two",
         PIN_FILE,
-        "is sealed by pkcs11 token \"tessera\" key \"one\", and [keys.sealer] names pkcs11 token \"tessera\" key \"two\"",
+        "is sealed with pkcs11 token \"tessera\" key \"one\", and [keys.sealer] names pkcs11 token \"tessera\" key \"two\"",
     ),
 ];
 
@@ -585,7 +585,7 @@ fn an_hsm_that_never_answers_is_not_waited_for() {
     machine.says(
         &["serve"],
         2,
-        "the HSM has not answered within 1 s: see that it is connected",
+        "the HSM has not answered within 1 s: check that it is connected",
     );
 }
 

@@ -170,7 +170,7 @@ fn a_key_is_sealed_by_one_that_is_in_a_file_or_in_the_environment() {
             1,
             "the sealing key in TESSERA_SEALING_KEY can't be used",
         ),
-        (other, 1, "it is sealed by key k4.lid."),
+        (other, 1, "it is sealed with key k4.lid."),
     ] {
         let checked = tessera()
             .args(["config", "check", "--config"])

@@ -36,7 +36,7 @@ impl Consent {
         }
         Err(Failure::cannot_run(format!(
             "`{command}` asks before it ends everything, and there is no terminal to ask on: nothing was \
-             changed; --yes goes on without a question"
+             changed; --yes continues without a question"
         )))
     }
 
@@ -47,7 +47,7 @@ impl Consent {
         }
         let wrong = |error: io::Error| Failure::cannot_run(format!("the terminal can't be used: {error}"));
         let mut stderr = io::stderr().lock();
-        write!(stderr, "{what}\nGo on? [y/N] ")
+        write!(stderr, "{what}\nContinue? [y/N] ")
             .and_then(|()| stderr.flush())
             .map_err(wrong)?;
         let mut answer = String::new();

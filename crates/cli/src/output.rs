@@ -36,7 +36,7 @@ impl Output {
     ) -> Result<(), Failure> {
         let why = match stream_line(&self.text(json, human)?) {
             Ok(Reader::Present) => return Ok(()),
-            Ok(Reader::Gone) => "the reader of the output is gone".to_owned(),
+            Ok(Reader::Gone) => "the reader of the output has closed it".to_owned(),
             Err(failure) => failure.message().to_owned(),
         };
         Err(Failure::cannot_run(format!("{why}: {lost}")))

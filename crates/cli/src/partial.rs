@@ -112,7 +112,7 @@ pub(crate) fn may_be_made(file: &Path, overwrite: bool) -> Result<(), Failure> {
 
 fn is_there(file: &Path) -> Failure {
     Failure::cannot_run(format!(
-        "`{}` is there already: name another file, or replace it with --overwrite",
+        "`{}` already exists: name another file, or replace it with --overwrite",
         file.display()
     ))
 }

@@ -59,7 +59,7 @@ fn what_happened_is_listed_exported_and_checked() {
     let header: Value = serde_json::from_str(&lines(&export)[0]).unwrap();
     let through = header["through_position"].as_u64().unwrap();
     assert!(said.contains(&format!("--after {through}")), "{said}");
-    assert!(text(&authority.output(&["audit", "export", "audit.jsonl"]).stderr).contains("is there already"));
+    assert!(text(&authority.output(&["audit", "export", "audit.jsonl"]).stderr).contains("already exists"));
     let key = header["checkpoint_key"].as_str().unwrap();
     for more in [&[][..], &["--key", key]] {
         let checked = verify(&export, more);

@@ -103,5 +103,5 @@ fn a_pipe_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = directory.path().join("policy.csv");
     assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
-    assert!(fmt(directory.path(), 2).contains("no file"));
+    assert!(fmt(directory.path(), 2).contains("not a file"));
 }

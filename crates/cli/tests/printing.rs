@@ -96,7 +96,7 @@ fn a_secret_that_nobody_reads_is_said_to_be_lost() {
     ]);
     let (code, said) = without_reader(create.current_dir(place.path()));
     assert!(
-        code == Some(2) && said.contains("end it with `tessera apikey revoke "),
+        code == Some(2) && said.contains("revoke it with `tessera apikey revoke "),
         "{said}"
     );
 }

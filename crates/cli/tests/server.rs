@@ -363,7 +363,7 @@ fn a_key_file_is_whole_or_not_there() {
     made("ulimit -f 0;", 2, "too large");
     assert!(!directory.path().join("made.key").exists());
     made("", 0, "");
-    made("", 2, "no key file is ever replaced");
+    made("", 2, "a key file is never replaced");
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn the_banner_of_dev_shows_commands_that_work_with_the_policy() {
     assert!(ran.status.success(), "{script}\n{}", text(&ran.stderr));
     assert!(script.contains("token issue --scope invoices:read\n"), "{script}");
     assert!(
-        banner.contains("a change in this directory is put in force by itself"),
+        banner.contains("a change in this directory takes effect automatically"),
         "{banner}"
     );
 }

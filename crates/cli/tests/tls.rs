@@ -177,7 +177,7 @@ fn a_client_shows_its_certificate_where_one_is_wanted() {
         assert!(said.contains(expected) && said.contains(key), "{said}");
     }
     let said = run(2, &["--client-cert", "client.crt", "--client-key", "server.pem"]);
-    assert!(said.contains("not that of the certificate"), "{said}");
+    assert!(said.contains("does not belong to the certificate"), "{said}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub enum BackupProblem {
     },
     /// An earlier restore was cut off.
     #[error(
-        "`{path}` is there, from a restore or a copy that was cut off, or that is going on: see that none is, and remove it"
+        "`{path}` exists, from a restore or a copy that was interrupted or is still running: make sure that none is running, and remove it"
     )]
     CutOff {
         /// The directory.
@@ -91,7 +91,7 @@ pub enum LaunchError {
     Database(#[from] tessera_store_postgres::OpenError),
     /// The database is not in the state that this node has seen.
     #[error(
-        "the database has less than this node has seen, or another log, as `{witness}` says (STORE_WENT_BACK): a failover lost commits, or a copy of an older day was restored. Revocations and sessions since are not in it. Use the last one; or, where it is lost, remove that file at each node, and revoke everything with `tessera revoke --realm`"
+        "the database has less than this node has seen, or another log, as `{witness}` says (STORE_WENT_BACK): a failover lost commits, or an older copy was restored. The database does not have the revocations and sessions since then. Use the latest one; or, if that is lost, remove this file at each node, and revoke everything with `tessera revoke --whole-realm`"
     )]
     DatabaseWentBack {
         /// The file that shows it.
@@ -121,7 +121,7 @@ pub enum LaunchError {
     },
     /// The server key is missing, and other nodes have it.
     #[error(
-        "the server key `{key}` is missing: all nodes of an authority have the same. Copy it from another node, or make one for a new authority with `tessera serverkey new`"
+        "the server key `{key}` is missing: all nodes of an authority have the same one. Copy it from another node, or make one for a new authority with `tessera serverkey new`"
     )]
     ServerKeyOfNodesMissing {
         /// The key file.
@@ -148,7 +148,7 @@ pub enum LaunchError {
     Sealer(#[from] SealerError),
     /// A server key is sealed, and the configuration has no sealer that opens it.
     #[error(
-        "the server key {place} is sealed by {by}, and the configuration has no [keys.sealer]: set it; or, to have the key as it is, run `tessera serverkey reseal` with the configuration before as `--from`"
+        "the server key {place} is sealed with {by}, and the configuration has no [keys.sealer]: set it; or, to remove the seal, run `tessera serverkey reseal` with the old configuration as `--from`"
     )]
     NoSealer {
         /// The file or the variable.
@@ -158,7 +158,7 @@ pub enum LaunchError {
     },
     /// A server key is not sealed, but must be.
     #[error(
-        "the server key {place} is not sealed, and [keys.sealer] is set: run `tessera serverkey reseal` with this configuration, or take [keys.sealer] out of it"
+        "the server key {place} is not sealed, and [keys.sealer] is set: run `tessera serverkey reseal` with this configuration, or remove [keys.sealer] from it"
     )]
     NotSealed {
         /// The file or the variable.
@@ -166,7 +166,7 @@ pub enum LaunchError {
     },
     /// The written key file does not contain the expected key.
     #[error(
-        "`{path}` was written, and what was read again is another key: the file before is still in its place. Try another disk"
+        "`{path}` was written, but what was read back is another key: the old file is still in place. Try another disk"
     )]
     ReadBack {
         /// The unfinished file.
@@ -174,7 +174,7 @@ pub enum LaunchError {
     },
     /// A key should be made, but the file exists.
     #[error(
-        "`{path}` is there already, and no key file is ever replaced: choose another name, or move the file away"
+        "`{path}` already exists, and a key file is never replaced: choose another name, or move the file away"
     )]
     KeyFileExists {
         /// The file.
@@ -200,7 +200,7 @@ pub enum LaunchError {
     },
     /// The data directory is missing, although there was one.
     #[error(
-        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin again with `tessera store init`. After that, every session and API key is gone"
+        "the data directory `{data}` is empty or missing, but `{witness}` says that it had data: put a copy back and run `tessera restore`, mount the right disk, or start again with `tessera store init`, which loses every session and API key"
     )]
     DataMissing {
         /// The data directory.
@@ -210,7 +210,7 @@ pub enum LaunchError {
     },
     /// The data directory is not the one that was served last.
     #[error(
-        "the data directory `{data}` is older than what was served last, or is another one, as `{witness}` says: revocations and sessions since are not in it. Run `tessera restore` before it is served, or use the last one"
+        "the data directory `{data}` is older than what was served last, or is a different one, as `{witness}` says: it does not have the revocations and sessions since then. Run `tessera restore` before you serve it, or use the latest one"
     )]
     RolledBack {
         /// The data directory.
@@ -220,7 +220,7 @@ pub enum LaunchError {
     },
     /// The file that detects an older copy can't be read.
     #[error(
-        "`{witness}` can't be read: {source}. It tells whether the data directory is the last one: if that was restored from a copy, remove this file and run `tessera restore`; if it surely was not, only remove the file"
+        "`{witness}` can't be read: {source}. It shows whether the data directory is the latest one: if the directory was restored from a copy, remove this file and run `tessera restore`; if you are sure that it was not, only remove this file"
     )]
     Witness {
         /// The file.
@@ -229,7 +229,7 @@ pub enum LaunchError {
         source: io::Error,
     },
     /// The location of the data directory is used for something else.
-    #[error("[store] path `{path}` is {what}: choose a directory for the data alone")]
+    #[error("[store] path `{path}` is {what}: choose a directory for the data only")]
     Place {
         /// The location.
         path: PathBuf,
@@ -237,7 +237,7 @@ pub enum LaunchError {
         what: &'static str,
     },
     /// The authority would write to a file that is used for something else.
-    #[error("{setting} `{path}` is {what}: choose a file of its own")]
+    #[error("{setting} `{path}` is {what}: choose a separate file")]
     FilePlace {
         /// The setting that names it.
         setting: String,

@@ -51,7 +51,7 @@ pub enum KeyTextError {
     Version(u32),
     /// Something else sealed it.
     #[error(
-        "it is sealed by {by}, and [keys.sealer] names {ours}: name the former, or seal it again with `tessera serverkey reseal`"
+        "it is sealed with {by}, and [keys.sealer] names {ours}: name the first one, or seal the key again with `tessera serverkey reseal`"
     )]
     SealedByOther {
         /// What sealed it.

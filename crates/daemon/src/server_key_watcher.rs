@@ -75,7 +75,7 @@ impl ServerKeyWatcher {
             }
             Err(refused) => {
                 if is_asked || self.refused.as_ref() != Some(&refused) {
-                    tracing::error!(error = %refused, "the server keys can't be replaced: those of before stay in use");
+                    tracing::error!(error = %refused, "the server keys can't be replaced: the old keys stay in use");
                 }
                 self.refused = Some(refused);
             }

@@ -12,7 +12,7 @@ pub enum FileError {
     #[error("the backup can't be read or written: {0}")]
     Io(#[from] io::Error),
     /// It does not begin like a backup.
-    #[error("the file is no backup of Tessera: name one that `tessera backup create` made")]
+    #[error("the file is not a Tessera backup: name one that `tessera backup create` made")]
     NoBackup,
     /// A newer version made it.
     #[error(
@@ -24,7 +24,7 @@ pub enum FileError {
     },
     /// Another backup key made it.
     #[error(
-        "the backup was made with the backup key {made_with}, and the one at hand is {given}: name the file of the right one with --key-file or in TESSERA_BACKUP_KEY"
+        "the backup was made with the backup key {made_with}, and this key is {given}: name the file of the right one with --key-file or in TESSERA_BACKUP_KEY"
     )]
     OtherKey {
         /// The id of the key that it was made with.

@@ -85,7 +85,7 @@ fn action(kind: AuditKind) -> Result<i32, Failure> {
     let action = v1::AuditAction::from_str_name(&name);
     action
         .map(Into::into)
-        .ok_or_else(|| Failure::cannot_run(format!("`{}` can't be asked for", kind.as_str())))
+        .ok_or_else(|| Failure::cannot_run(format!("`{}` can't be requested", kind.as_str())))
 }
 
 fn json_line(line: &AuditLine) -> Result<String, Failure> {
@@ -131,7 +131,7 @@ fn shown(lines: &[AuditLine], more: bool) -> String {
     let rows: Vec<_> = lines.iter().map(row).collect();
     let mut text = columns(["POSITION", "TIME", "ACTION", "WHO", "FROM", "WHAT"], &rows);
     if more {
-        text.push_str("there are more: --limit, --since and --until choose which\n");
+        text.push_str("there are more: choose which with --limit, --since and --until\n");
     }
     text
 }

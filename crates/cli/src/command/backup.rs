@@ -33,7 +33,7 @@ async fn verify(file: &Path, key: &BackupKeyFile, output: &Output) -> Result<(),
     let made = restore::verify_backup(file, key).await;
     let made = made.map_err(Failure::cannot_run)?;
     output.print(&described(&made), || {
-        format!("the backup is whole\n{}", text(&made))
+        format!("the backup is complete\n{}", text(&made))
     })
 }
 
@@ -52,7 +52,7 @@ async fn restore_into(arguments: &RestoreBackup, output: &Output) -> Result<(), 
         format!("`{}`", config.store.path.display())
     };
     arguments.consent.ask(&format!(
-        "This makes {place} of the backup, ends every session and token of every realm in it, and replaces all signing keys{api_keys}."
+        "This restores {place} from the backup, ends every session and token of every realm in it, and replaces all signing keys{api_keys}."
     ))?;
     let restored = restore::restore_backup(&config, &arguments.file, key, arguments.revoke_api_keys);
     let restored = restored.await.map_err(Failure::cannot_run)?;
@@ -60,7 +60,7 @@ async fn restore_into(arguments: &RestoreBackup, output: &Output) -> Result<(), 
     document.insert("backup".to_owned(), described(&restored.made));
     output.print(&Value::Object(document), || {
         format!(
-            "{}{}what was issued, revoked or changed after {} is not in it: revoke again what was revoked since\n",
+            "{}{}what was issued, revoked or changed after {} is not in it: repeat the revocations since then\n",
             text(&restored.made),
             restoring::text(&restored.restored, arguments.revoke_api_keys),
             restored.made.tail.made_at.to_rfc3339(),
@@ -73,7 +73,7 @@ fn new_key(file: &Path, output: &Output) -> Result<(), Failure> {
     let document = json!({ "id": key.id(), "file": file.display().to_string() });
     output.print(&document, || {
         format!(
-            "made the backup key {} in {}\nKeep a copy of it apart from the backups: without it none of them can be read.",
+            "made the backup key {} in {}\nKeep a copy of it in a different place from the backups: without it, no backup can be read.",
             key.id(),
             file.display()
         )

@@ -286,14 +286,14 @@ fn banner(
     let tessera = program();
     let state = match &arguments.data_dir {
         Some(directory) => format!("kept in {}", directory.display()),
-        None => "in memory: gone when this stops (--data-dir DIR keeps it)".to_owned(),
+        None => "in memory: lost when this stops (--data-dir DIR keeps it)".to_owned(),
     };
     let policy = arguments
         .policy
         .as_ref()
         .map_or("the example policy".to_owned(), |p| p.display().to_string());
     let reload = match arguments.policy {
-        Some(_) => "           a change in this directory is put in force by itself\n",
+        Some(_) => "           a change in this directory takes effect automatically\n",
         None => "",
     };
     let mut text = format!(

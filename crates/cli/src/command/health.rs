@@ -42,7 +42,7 @@ pub(crate) async fn run(
     let is_ready = match status {
         StatusCode::OK if text.starts_with("ready") => true,
         StatusCode::SERVICE_UNAVAILABLE if text.starts_with(NOT_READY) => false,
-        status => return Err(cannot_tell(format!("it answers {status}, as no authority does"))),
+        status => return Err(cannot_tell(format!("it answers {status}: not an authority"))),
     };
     let lines = || text.lines();
     let reasons: Vec<_> = lines().filter_map(|line| line.strip_prefix(NOT_READY)).collect();
@@ -61,7 +61,7 @@ async fn ask(address: &Uri) -> Result<(StatusCode, String), String> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((name, address.port_u16().unwrap_or(80))).await;
     let stream = stream.map_err(|error| error.to_string())?;
-    let failed = |error: hyper::Error| format!("it does not answer as HTTP does: {error}");
+    let failed = |error: hyper::Error| format!("its answer is not HTTP: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let exchange = async {
         let request = Request::get("/readyz")

@@ -108,7 +108,7 @@ async fn make(arguments: &Init, operator: &ClientName) -> Result<Keys, Failure> 
     let closed = authority.close().await.map_err(Failure::cannot_run);
     closed.and(made).map_err(|failure| match arguments.postgres {
         // Its signing keys are sealed with a key that is removed now.
-        Some(_) => failure.with_hint("drop the schema that was begun before you run it again"),
+        Some(_) => failure.with_hint("drop the unfinished schema before you run it again"),
         None => failure,
     })
 }
@@ -130,11 +130,11 @@ async fn first_keys(authority: &Authority, config: &Config, operator: &ClientNam
 fn place_of(directory: &Path) -> Result<Place, Failure> {
     Place::of(directory).map_err(|error| match error.kind() {
         ErrorKind::DirectoryNotEmpty if directory.join(UNFINISHED).exists() => Failure::cannot_run(format!(
-            "a `tessera init` is under way in `{0}`, or was cut off: then remove `{0}`",
+            "`tessera init` is running in `{0}`, or was interrupted: if it was interrupted, remove `{0}`",
             directory.display()
         )),
         ErrorKind::DirectoryNotEmpty => Failure::cannot_run(format!(
-            "`{}` is not empty: name a directory that is, or is not there yet",
+            "`{}` is not empty: name a directory that is empty or does not exist yet",
             directory.display()
         )),
         _ => unusable(directory, &error),
@@ -210,7 +210,7 @@ fn told(
     }
     text += &format!(
         "\nNext:\n  tessera config check --config {config}\n  tessera serve --config {config}\n\
-         Keep a copy of server.key, apart from the data. The policy is for you to edit: policies/policy.csv.\n"
+         Keep a copy of server.key in a different place from the data. Edit the policy: policies/policy.csv.\n"
     );
     text
 }

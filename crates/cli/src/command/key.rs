@@ -23,7 +23,7 @@ pub(crate) async fn run(command: Key, connection: &Connection, output: &Output) 
         Key::Rotate { at_once, consent } => {
             if at_once {
                 consent.ask(
-                    "The new key signs at once. Verifiers that do not have it yet refuse its tokens until they do.",
+                    "The new key signs immediately. Verifiers that do not have it yet refuse its tokens until they do.",
                 )?;
             }
             let activation = if at_once {

@@ -20,7 +20,7 @@ pub(crate) async fn run(command: &Node, connection: &Connection, output: &Output
     })?;
     let Some(others) = status.get("other_nodes").and_then(Value::as_array) else {
         return Err(Failure::cannot_run(
-            "the node that was asked can't read the database, and does not know the others: its log says why",
+            "this node can't read the database, and does not know the other nodes: its log says why",
         ));
     };
     let nodes: Vec<Value> = std::iter::once(itself(&status))

@@ -86,7 +86,7 @@ pub(super) fn text(restored: &Restored, are_revoked: bool) -> String {
         (true, _) => "no API key of the copy works",
         (false, true) => "API keys of the copy, revoked:",
         (false, false) => {
-            "API keys of the copy, which work: revoke again those that were revoked since, or all with --revoke-api-keys"
+            "API keys of the copy that work: revoke again those that were revoked since then, or all with --revoke-api-keys"
         }
     };
     format!(

@@ -25,7 +25,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         tracing::warn!("{note}");
     }
     if tls.is_none() && !config.server.listen.ip().is_loopback() {
-        tracing::warn!(listen = %config.server.listen, "plaintext on a public address: API keys can be read on the way; set [server.tls]");
+        tracing::warn!(listen = %config.server.listen, "plaintext on a public address: API keys can be read in transit; set [server.tls]");
     }
     let listeners = bind(&config).await?;
     let progress = StartProgress::default();
@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     let authority = tokio::select! {
         started = start(&config, arguments, &progress) => started?,
         () = &mut shutdown => {
-            tracing::info!("stopped before it served");
+            tracing::info!("stopped before it was ready");
             return Ok(());
         }
     };

@@ -21,14 +21,17 @@ pub(crate) fn run(command: &ServerKey, connection: &Connection, output: &Output)
             let id = new_server_key(file, sealer).map_err(|error| Failure::launch(&error))?;
             let is_sealed = sealer.is_some();
             output.print(&json!({ "id": id, "file": file, "sealed": is_sealed }), || {
-                format!("{id}\nKeep a copy of `{}`, apart from the data.", file.display())
+                format!(
+                    "{id}\nKeep a copy of `{}` in a different place from the data.",
+                    file.display()
+                )
             })
         }
         ServerKey::NewSealingKey { file } => {
             let id = new_sealing_key(file).map_err(|error| Failure::launch(&error))?;
             output.print(&json!({ "id": id, "file": file }), || {
                 format!(
-                    "{id}\nKeep a copy of `{}`, apart from the server key: without it that does not open.",
+                    "{id}\nKeep a copy of `{}` in a different place from the server key, which can't be opened without it.",
                     file.display()
                 )
             })
@@ -76,7 +79,7 @@ fn resealed_line(resealed: &Resealed) -> String {
         if resealed.is_changed { "now" } else { "already" },
     );
     match &resealed.key.sealed_by {
-        Some(by) => format!("`{file}` is {before} sealed by {by}"),
+        Some(by) => format!("`{file}` is {before} sealed with {by}"),
         None => format!("`{file}` is {before} not sealed: everyone who can read it has the server key"),
     }
 }
@@ -84,7 +87,7 @@ fn resealed_line(resealed: &Resealed) -> String {
 fn status(config: &Path, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let config = read(config)?;
     let address = config.server.admin_listen.ok_or_else(|| {
-        Failure::cannot_run("the configuration has no `admin_listen`, which answers this question")
+        Failure::cannot_run("the configuration has no `admin_listen`, which this command needs")
     })?;
     let mut status =
         ask_admin_for_json(address, "/server-keys", connection.admin_time()).map_err(|error| {
@@ -127,7 +130,7 @@ fn told(status: &Value, files: &[KeptKey]) -> String {
         .iter()
         .filter_map(|key| key.sealed_by.as_ref().map(|by| (&key.file, by)))
     {
-        told += &format!("\n`{}` is sealed by {}", key.0.display(), key.1);
+        told += &format!("\n`{}` is sealed with {}", key.0.display(), key.1);
     }
     if status["last_change_refused"] == true {
         told += "\nwarning: the files of [keys] have changed and can't be used; see the log of the authority";

@@ -89,7 +89,7 @@ fn end(began: Instant) -> ! {
     let after = began.elapsed();
     tracing::error!(
         ?after,
-        "ended before it could stop, as something did not return, such as a write to a disk that does not answer: what was acknowledged is safe"
+        "ended before it could stop, because something did not finish, such as a write to a disk that does not respond: what was acknowledged is safe"
     );
     // If the log is not read, the line can't be written, and this does not delay the end.
     telemetry::flush();

@@ -18,13 +18,13 @@ pub(crate) async fn run(command: &Store, output: &Output) -> Result<(), Failure>
         Store::Init { config, consent } => {
             let config = read(config)?;
             consent.ask(&format!(
-                "`{}` begins empty: the sessions, API keys and signing keys that were there are gone for good.",
+                "`{}` will be new and empty: the old sessions, API keys and signing keys are lost for good.",
                 config.store.path.display()
             ))?;
             launch::init(&config).await.map_err(Failure::cannot_run)?;
             let path = config.store.path.display().to_string();
             output.print(&json!({ "path": path }), || {
-                format!("`{path}` begins empty: make API keys with `tessera apikey create --config`\n")
+                format!("`{path}` is new and empty: make API keys with `tessera apikey create --config`\n")
             })
         }
     }
@@ -40,9 +40,9 @@ async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
     let (before, now) = database::migrate(config).await.map_err(Failure::cannot_run)?;
     output.print(&json!({ "version_before": before, "version": now }), || {
         if before == now {
-            format!("the schema is at version {now} already\n")
+            format!("the schema is already at version {now}\n")
         } else {
-            format!("the schema was at version {before}, and is at version {now} now\n")
+            format!("the schema was at version {before}, and is now at version {now}\n")
         }
     })
 }
@@ -52,8 +52,8 @@ async fn copy(from: &Config, to: &Config, output: &Output) -> Result<(), Failure
     let store_copy::Copied { records, position } = copied;
     output.print(&json!({ "records": records, "position": position }), || {
         format!(
-            "{records} records, up to event {position} of the log. Serve with the other configuration from now on, and with \
-             the same server key\n"
+            "{records} records, up to event {position} of the log. From now on, serve with the other configuration \
+             and the same server key\n"
         )
     })
 }

@@ -30,7 +30,7 @@ pub(crate) async fn run(
         } => {
             let of = of.strip_prefix("client:").unwrap_or(&of).to_owned();
             consent.ask(&format!(
-                "This ends the streams of `{}` of client:{}. It may not come back as a required verifier for ten \
+                "This disconnects `{}` of client:{}. It can't reconnect as a required verifier for ten \
                  minutes: revocations do not wait for it.",
                 visible(&name),
                 visible(&of)

@@ -164,12 +164,12 @@ async fn inspect(
 ) -> Result<ExitCode, Failure> {
     if token.starts_with(refresh::PREFIX) {
         return Err(Failure::refused(
-            "a refresh token is readable for its authority only: try `tessera token introspect`",
+            "only its authority can read a refresh token: try `tessera token introspect`",
         ));
     }
     let Some((kid, claims)) = access::unverified_claims(token) else {
         return Err(Failure::refused(
-            "not an access token of Tessera: expected `v4.public.…`, copied whole",
+            "not a Tessera access token: expected `v4.public.…`, copied whole",
         ));
     };
     let verdict = if verify {
@@ -181,7 +181,7 @@ async fn inspect(
         None => "nothing was verified (--verify does)".to_owned(),
         Some(Ok(())) => {
             let too = audience.map_or("signature and time", |_| "signature, time and audience");
-            format!("{too} are right; whether it is revoked was not asked")
+            format!("{too} are right; whether it is revoked was not checked")
         }
         Some(Err(error)) => format!("REFUSED: {error}"),
     };

@@ -90,7 +90,7 @@ fn cut_off(status: Status, last: Option<&str>) -> Failure {
     let failure = Failure::from(status);
     match last {
         Some(cursor) => failure.after(&format!(
-            "`tessera watch --from {cursor}` goes on after what was printed"
+            "`tessera watch --from {cursor}` continues after what was printed"
         )),
         None => failure,
     }

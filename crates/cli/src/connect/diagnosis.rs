@@ -41,15 +41,15 @@ const MEANINGS: [(&str, &str); 13] = [
     ),
     (
         "NotValidForName",
-        "the authority's certificate is for another name than that of the address",
+        "the authority's certificate is for a different name than that of the address",
     ),
     (
         "NotValidYet",
-        "the authority's certificate is not valid yet, or the clock of this machine is late",
+        "the authority's certificate is not valid yet, or the clock of this machine is behind",
     ),
     (
         "Expired",
-        "the authority's certificate has expired, or the clock of this machine is fast",
+        "the authority's certificate has expired, or the clock of this machine is ahead",
     ),
     (
         "extended key usage",
@@ -70,7 +70,7 @@ const MEANINGS: [(&str, &str); 13] = [
     ),
     (
         "ProtocolVersion",
-        "the authority speaks no TLS version that is spoken here",
+        "the authority and this command support no common TLS version",
     ),
     (
         "received fatal alert",
@@ -123,8 +123,8 @@ impl Connection {
             // server may be lost with the connection.
             None if is_closed(error) => Some(match self.client_cert {
                 None => format!(
-                    "the authority closed the connection ({error}): it may want a client certificate, as --client-cert \
-                     and --client-key name one"
+                    "the authority closed the connection ({error}): it may want a client certificate \
+                     (--client-cert and --client-key)"
                 ),
                 Some(_) => format!(
                     "the authority closed the connection ({error}): it may not accept the client certificate"

@@ -31,7 +31,7 @@ impl Connection {
                          TESSERA_CA to a PEM file with the authority's"
                     .to_owned(),
                 false if why.contains("KeyMismatch") => {
-                    "the private key of --client-key is not that of the certificate of --client-cert".to_owned()
+                    "the private key in --client-key does not belong to the certificate in --client-cert".to_owned()
                 }
                 false => format!("the certificates for TLS can't be used: {why}"),
             })

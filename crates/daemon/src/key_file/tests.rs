@@ -148,7 +148,7 @@ fn what_is_wrong_with_a_sealed_key_is_told() {
         (
             "sealed by another",
             checked(&text.replacen("\"one\"", "\"two\"", 1)),
-            "sealed by fake \"two\", and [keys.sealer] names fake \"one\"",
+            "sealed with fake \"two\", and [keys.sealer] names fake \"one\"",
         ),
         ("another file", "[keys]\nfile = 1\n".to_owned(), "not a key"),
     ];

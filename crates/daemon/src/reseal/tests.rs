@@ -83,13 +83,13 @@ fn a_file_stays_where_it_can_t_be_sealed_anew() {
             "sealed by another",
             Some(&two),
             None,
-            "it is sealed by key k4.lid.",
+            "it is sealed with key k4.lid.",
         ),
         (
             "sealed by another",
             None,
             Some(&two),
-            "it is sealed by key k4.lid.",
+            "it is sealed with key k4.lid.",
         ),
         ("no key to open it", Some(&gone), Some(&two), "can't be read"),
         ("no key to seal it", Some(&one), Some(&gone), "can't be read"),
@@ -149,7 +149,7 @@ fn a_file_is_replaced_only_by_one_that_was_found_well() {
         refused
             .unwrap_err()
             .to_string()
-            .contains("what was read again is another key")
+            .contains("what was read back is another key")
     );
     assert_eq!(files.text("server.key"), "before");
     assert_eq!(files.names(), ["server.key"]);

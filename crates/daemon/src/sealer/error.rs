@@ -37,14 +37,14 @@ pub enum SealerError {
         problem: String,
     },
     /// The library is not a PKCS#11 module.
-    #[error("`{module}` is no PKCS#11 module: set `module` to the library that came with the HSM")]
+    #[error("`{module}` is not a PKCS#11 module: set `module` to the library that came with the HSM")]
     NoModule {
         /// The library.
         module: PathBuf,
     },
     /// The HSM does not answer.
     #[error(
-        "the HSM has not answered within {} s: see that it is connected and switched on, and that its own service runs; then try again, or set a longer `answer_time_max`",
+        "the HSM has not answered within {} s: check that it is connected and switched on, and that its own service is running; then try again, or set a longer `answer_time_max`",
         time.as_secs()
     )]
     Silent {
@@ -86,7 +86,7 @@ pub enum SealerError {
     NoPin,
     /// The PIN is wrong.
     #[error(
-        "the token `{token}` refuses the PIN, which was tried once: put the right one in its place before you try again. After a few wrong ones a token locks itself"
+        "the token `{token}` refuses the PIN, which was tried once: correct the PIN before you try again. After a few wrong PINs, a token locks itself"
     )]
     PinRefused {
         /// The token.
@@ -94,7 +94,7 @@ pub enum SealerError {
     },
     /// The PIN was wrong before.
     #[error(
-        "the token `{token}` has refused this PIN before, and it is not tried again: put the right one in its place; or, where the token's PIN is another since, restart"
+        "the token `{token}` has refused this PIN before, and it is not tried again: correct the PIN; or, if the token's PIN has changed since then, restart"
     )]
     PinRefusedBefore {
         /// The token.
@@ -102,7 +102,7 @@ pub enum SealerError {
     },
     /// Another wrong PIN would lock the token.
     #[error(
-        "the next wrong PIN locks the token `{token}`, so none is tried: log in once with the tool of the HSM, which sets the count of wrong ones back, and put the PIN that works in its place"
+        "the next wrong PIN locks the token `{token}`, so no PIN is tried: log in once with the tool of the HSM, which resets the count of wrong PINs, and configure the PIN that works"
     )]
     PinLastTry {
         /// The token.
@@ -110,7 +110,7 @@ pub enum SealerError {
     },
     /// The token is locked.
     #[error(
-        "the PIN of the token `{token}` is locked, after too many wrong ones: unlock it as its security officer, with the tool of the HSM"
+        "the PIN of the token `{token}` is locked, after too many wrong PINs: unlock it as its security officer, with the tool of the HSM"
     )]
     PinLocked {
         /// The token.
@@ -137,9 +137,7 @@ pub enum SealerError {
         there: String,
     },
     /// Several keys have that label.
-    #[error(
-        "{count} keys of the token `{token}` have the label `{key}`: give the one that is meant a label of its own"
-    )]
+    #[error("{count} keys of the token `{token}` have the label `{key}`: give the right one its own label")]
     AmbiguousKey {
         /// The token.
         token: String,
@@ -166,7 +164,7 @@ pub enum SealerError {
     },
     /// The key does not open it.
     #[error(
-        "{key} does not open it{said}: it was sealed by another key with this name, or was changed. Put that key back, or restore a copy of the file"
+        "{key} does not open it{said}: it was sealed with another key with this name, or was changed. Put that key back, or restore a copy of the file"
     )]
     DoesNotOpen {
         /// The key.
@@ -175,7 +173,7 @@ pub enum SealerError {
         said: String,
     },
     /// The HSM is disconnected, or fails.
-    #[error("the HSM can't be used: {said}. See that it is connected and well, then try again")]
+    #[error("the HSM can't be used: {said}. Check that it is connected and works, then try again")]
     Hsm {
         /// The call, and its answer.
         said: String,

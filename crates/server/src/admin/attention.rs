@@ -193,7 +193,7 @@ fn of_server_keys(authority: &Authority) -> Option<Attention> {
     is_refused.then(|| {
         Attention::new(
             "server_keys_refused",
-            "the server keys of [keys] have changed and can't be used, those of before stay; see the log",
+            "the server keys of [keys] have changed and can't be used, and the old keys stay in use; see the log",
             "fix [keys] of the configuration, or the files that it names",
         )
     })

@@ -42,7 +42,7 @@ async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Resul
     let client = ClientName::from_short(&create.name).map_err(Failure::cannot_run)?;
     let realm = RealmName::parse(create.realm.as_deref().unwrap_or_default()).map_err(Failure::cannot_run)?;
     if create.allow_from.len() > ALLOW_FROM_MAX {
-        let problem = format!("--allow-from can be given {ALLOW_FROM_MAX} times at most");
+        let problem = format!("--allow-from can be given at most {ALLOW_FROM_MAX} times");
         return Err(Failure::cannot_run(problem));
     }
     let terms = ApiKeyTerms {

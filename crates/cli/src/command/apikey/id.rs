@@ -20,6 +20,6 @@ pub(super) fn lost(api_key: Option<&Value>) -> String {
     let id = api_key.and_then(|key| key.get("id")).and_then(Value::as_str);
     let id = id.unwrap_or("ID");
     format!(
-        "the key {id} was made, and its secret is lost: end it with `tessera apikey revoke {id}`, and make another"
+        "the key {id} was made, but its secret is lost: revoke it with `tessera apikey revoke {id}`, and make another"
     )
 }

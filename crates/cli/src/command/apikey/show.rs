@@ -40,7 +40,7 @@ pub(super) async fn run(id: String, connection: &Connection, output: &Output) ->
             draw(&key, descendants, 1, &mut BTreeSet::new(), &mut lines);
         }
         if got.has_more_descendants {
-            lines.push("and more, which are not shown: `tessera apikey show` them".to_owned());
+            lines.push("and more, not shown: run `tessera apikey show` for the keys above".to_owned());
         }
         lines.join("\n")
     })

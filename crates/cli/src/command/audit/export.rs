@@ -57,7 +57,7 @@ impl DigestLine {
     fn of(digest: &v1::AuditDigest) -> Result<Self, Failure> {
         let text = |bytes: &[u8]| {
             let link = link(bytes).map(|link| link.to_string());
-            link.ok_or_else(|| Failure::cannot_run("the authority answered a digest of another length"))
+            link.ok_or_else(|| Failure::cannot_run("the authority sent a digest of the wrong length"))
         };
         Ok(Self {
             position: digest.position,
@@ -126,7 +126,7 @@ pub(super) async fn run(
     let document = json!({ "file": path, "records": records, "through_position": through });
     output.print(&document, || {
         format!(
-            "{records} records up to position {through} are in {}. The next export goes on with --after {through}",
+            "{records} records up to position {through} are in {}. The next export continues with --after {through}",
             path.display()
         )
     })

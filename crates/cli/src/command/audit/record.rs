@@ -9,7 +9,7 @@ use crate::failure::Failure;
 pub(super) fn entry(record: v1::AuditRecord) -> Result<AuditEntry, Failure> {
     let newer = |position| {
         Failure::cannot_run(format!(
-            "record {position} is of a newer version than this command: update `tessera`"
+            "record {position} is from a newer version than this command: update `tessera`"
         ))
     };
     let position = record.position;

@@ -88,10 +88,10 @@ async fn next(parts: &mut Streaming<CreateBackupResponse>) -> Result<Part, Failu
     match parts.message().await? {
         Some(CreateBackupResponse { part: Some(part) }) => Ok(part),
         Some(CreateBackupResponse { part: None }) => Err(Failure::cannot_run(
-            "the authority gave a part that this version does not know: use the version that it runs",
+            "the authority sent a part that this version does not know: use the version of the authority",
         )),
         None => Err(Failure::cannot_run(
-            "the authority ended before the backup was whole: no backup was made",
+            "the authority stopped before the backup was complete: no backup was made",
         )),
     }
 }
@@ -101,7 +101,7 @@ fn check_key(key: &BackupKey, backup: &v1::Backup) -> Result<(), Failure> {
     let as_server_key = ServerKey::parse(&key.to_paserk());
     if as_server_key.is_ok_and(|server_key| backup.server_key_ids.iter().any(|id| id == server_key.id())) {
         return Err(Failure::cannot_run(
-            "this is the server key, and a backup has a key of its own: `tessera backup key new FILE` makes one",
+            "this is the server key, and backups need their own key: `tessera backup key new FILE` makes one",
         ));
     }
     Ok(())
@@ -122,6 +122,6 @@ fn text(file: &Path, backup: &v1::Backup, bytes: u64, key: &BackupKey) -> String
         ("server key", server_keys),
     ]);
     format!(
-        "{lines}To restore it takes both keys, and neither is in it: keep copies of them, apart from the backups.\n"
+        "{lines}A restore needs both keys, and neither is in the backup: keep copies of them in a different place.\n"
     )
 }

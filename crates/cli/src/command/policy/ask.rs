@@ -102,10 +102,10 @@ async fn explain_live(
     };
     let answer = connection.policies().await?.explain(request).await?.into_inner();
     let explained = answer.explanations.into_iter().next();
-    let explained = explained.ok_or_else(|| Failure::cannot_run("the authority explained nothing"))?;
+    let explained = explained.ok_or_else(|| Failure::cannot_run("the authority sent no explanation"))?;
     match about.realm {
         Some(realm) if realm != explained.realm => Err(Failure::cannot_run(format!(
-            "the API key is of realm `{}`, not `{}`",
+            "the API key belongs to realm `{}`, not `{}`",
             visible(&explained.realm),
             visible(&realm)
         ))),
@@ -193,10 +193,10 @@ fn known_scope(catalogue: &Catalogue, text: &str) -> Result<What, Failure> {
     }
     if text.starts_with("tessera/") {
         return Err(Failure::cannot_run(format!(
-            "the authority does `{}` for no client; {}",
+            "the authority has no permission `{}`; {}",
             visible(text),
             Permission::nearest(text).map_or_else(
-                || format!("what it does: {}", permissions().join(", ")),
+                || format!("it has {}", permissions().join(", ")),
                 |nearest| format!("did you mean `{nearest}`?"),
             )
         )));
@@ -210,7 +210,7 @@ fn known_scope(catalogue: &Catalogue, text: &str) -> Result<What, Failure> {
 
 fn meant(nearest: Option<String>) -> String {
     nearest.map_or_else(
-        || "`catalogue.toml` has those that exist".to_owned(),
+        || "`catalogue.toml` lists those that exist".to_owned(),
         |nearest| format!("did you mean `{nearest}`?"),
     )
 }

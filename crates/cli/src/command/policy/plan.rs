@@ -42,7 +42,7 @@ pub(super) async fn ask(sources: Option<&Sources>, connection: &Connection) -> R
         .filter(|bytes| *bytes > BYTES_MAX)
     {
         return Err(Failure::cannot_run(format!(
-            "the files have {bytes} bytes, and an authority takes {BYTES_MAX}; put them into its directory, and \
+            "the files have {bytes} bytes, and an authority accepts {BYTES_MAX}; put them into its directory, and \
              plan without DIR"
         )));
     }
@@ -94,7 +94,7 @@ fn text(plan: &PlanResponse, routes: &RouteChanges, is_of_directory: bool, paint
         format!("\nplan {id}\nput it in force with: tessera policy apply {id}\n")
     } else {
         format!(
-            "\nplan {id}\nthe authority applies what its own directory has: put the files there, then `tessera policy \
+            "\nplan {id}\nthe authority applies only the files in its own directory: put them there, then run `tessera policy \
              plan`\n"
         )
     };

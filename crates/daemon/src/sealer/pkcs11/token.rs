@@ -202,7 +202,7 @@ mod tests {
                     is_last_try: true,
                     ..WELL
                 },
-                "so none is tried",
+                "so no PIN is tried",
             ),
             (
                 PinState {
