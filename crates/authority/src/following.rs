@@ -8,20 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tessera_core::{EventBody, PolicyRevision};
-use tessera_policy::Work;
+use tessera_core::EventBody;
 use tessera_store::{Reads, StoreError};
 use tokio::time::timeout;
 
-use crate::{
-    Authority,
-    error::Unavailable,
-    heavy::OWN_BUDGET,
-    policy::{
-        error::ApplyError,
-        files::{from_memory, load},
-    },
-};
+use crate::{Authority, error::Unavailable};
 
 /// How often a node checks for changes without an event, and tells others how far its subscribers are.
 const TICK: Duration = Duration::from_millis(100);
@@ -109,50 +100,13 @@ impl Authority {
             self.credentials.disabled.replace(settings.disabled_clients);
             self.sinks
                 .follow(&settings.audit_sinks, |name| self.audit.delivers_to(name));
-            self.note_reconciled(settings.policy_reconciled);
+            self.policies.note_reconciled(settings.policy_reconciled);
             if let Some(revision) = state.policy_in_force() {
-                self.follow_policy(revision).await?;
+                self.policies.follow_policy(revision).await?;
             }
         }
         self.shared.followed.reach(through);
         Ok(())
-    }
-
-    /// Decides by the policy that is in force, no matter which node applied it.
-    pub(crate) async fn follow_policy(&self, revision: &PolicyRevision) -> Result<(), Unavailable> {
-        if self.shared.policy.load().revision() == revision {
-            return Ok(());
-        }
-        let files = self.shared.store.policy_files(revision).await?;
-        let loaded = match files {
-            Some(files) => load(move || from_memory(&files, &Work::within(OWN_BUDGET))).await,
-            // It was too large to be kept.
-            None => self.read_directory().await,
-        };
-        let followed = match loaded {
-            Ok(policy) if policy.revision() == revision => self.check_realms(&policy).map(|()| policy),
-            Ok(_) => Err(ApplyError::NoDirectory),
-            Err(error) => Err(error),
-        };
-        match followed {
-            Ok(policy) => {
-                self.shared.swap_policy(policy);
-                self.policy_history.followed(self.shared.now());
-                tracing::info!(policy = %revision, "follows the policy that another node put in force");
-                Ok(())
-            }
-            Err(error) => {
-                let before = self.policy_unusable.lock().replace(revision.clone());
-                if before.as_ref() != Some(revision) {
-                    tracing::error!(
-                        policy = %revision,
-                        error = error.summary(),
-                        "the policy in force can't be used here: this node answers nothing until it can, or another is applied"
-                    );
-                }
-                Err(Unavailable::PolicyChanging)
-            }
-        }
     }
 }
 
@@ -176,7 +130,7 @@ async fn follow(authority: Weak<Authority>) {
                 if looks_at_all {
                     looked_at = Some(Instant::now());
                 }
-                authority.take_over_reconciling();
+                authority.policies.take_over_reconciling();
             }
             Err(Unavailable::Store(StoreError::Closed)) => return,
             Err(error) => {

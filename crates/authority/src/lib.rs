@@ -34,13 +34,11 @@ mod verified;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tessera_core::{Cursor, PolicyRevision, Realm, RealmName, Timestamp};
+use tessera_core::{Cursor, Realm, RealmName, Timestamp};
 use tessera_policy::Policy;
 use tessera_store::{CommitObserver, Priority};
 
@@ -90,7 +88,7 @@ pub use operation::{
 pub use others::OtherNodes;
 pub use page::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
 pub use policy::{
-    apply::Applied,
+    applied::Applied,
     change::Trigger,
     error::{ApplyError, ExplainError},
     explain::{Ask, Asked, ExplainedDecision},
@@ -98,6 +96,7 @@ pub use policy::{
     impact::SessionImpact,
     plan::Plan,
     plan_id::PlanId,
+    policies::Policies,
 };
 pub use principal::Principal;
 pub use refusal::Refusals;
@@ -120,11 +119,7 @@ pub use signing_key::{
 };
 
 use crate::{
-    heavy::Heavy,
-    issuance::refresh::outcome::RefreshCounts,
-    operation::backup::Backups,
-    policy::{abandoned::Reconciling, history::PolicyHistory},
-    shared::Shared,
+    heavy::Heavy, issuance::refresh::outcome::RefreshCounts, operation::backup::Backups, shared::Shared,
     verified::VerifiedTokens,
 };
 
@@ -136,13 +131,7 @@ const COMMIT_MAX: Duration = Duration::from_secs(5);
 /// Shared behind an `Arc`; every method takes `&self`.
 pub struct Authority {
     pub(crate) shared: Arc<Shared>,
-    /// The policy in force that can't be used here, if that was logged.
-    pub(crate) policy_unusable: Mutex<Option<PolicyRevision>>,
-    pub(crate) policy_directory: Option<PathBuf>,
-    pub(crate) policy_history: PolicyHistory,
-    pub(crate) reconciling: Reconciling,
-    /// Held from reading a policy until live sessions are reconciled with it: changes are made one after the other.
-    pub(crate) policy_changes: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) policies: Arc<Policies>,
     /// The slots for long work with policies.
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) audit: Arc<AuditTrail>,
@@ -216,6 +205,12 @@ impl Authority {
     #[must_use]
     pub fn other_nodes(&self) -> &OtherNodes {
         &self.others
+    }
+
+    /// The policy, and changes of it.
+    #[must_use]
+    pub fn policies(&self) -> &Arc<Policies> {
+        &self.policies
     }
 
     /// The audit trail.

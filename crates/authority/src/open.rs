@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tessera_core::{
-    Clock, PolicyRevision, Realm, RealmName, SigningKey, Timestamp, audit::Actor, limits::TOKEN_BYTES_MAX,
-};
+use tessera_core::{Clock, Realm, RealmName, SigningKey, Timestamp, limits::TOKEN_BYTES_MAX};
 use tessera_policy::Policy;
 use tessera_store::{Changes, Reads, SettingChange, Settings, Store, StoreError};
 use tessera_token::ServerKeys;
@@ -27,7 +25,7 @@ use crate::{
     },
     operation::{backup::Backups, timekeeping::setting},
     others::OtherNodes,
-    policy::{abandoned::Reconciling, apply::realm_unknown, history::PolicyHistory},
+    policy::{apply::realm_unknown, policies::Policies},
     refusal::Refusals,
     report::Report,
     session::sessions::Sessions,
@@ -157,7 +155,7 @@ impl Authority {
                 staleness_bound_max,
             },
         ));
-        authority.start_policy().await?;
+        authority.policies.start().await?;
         authority.note_start().await?;
         authority.begin_following();
         Ok(authority)
@@ -165,23 +163,10 @@ impl Authority {
 
     /// The nouns, each with those that it needs.
     fn compose(shared: Arc<Shared>, given: Given) -> Self {
-        let Given {
-            settings,
-            keys,
-            policy_directory,
-            key_rotation,
-            token_bytes_max,
-            verified_tokens_max,
-            watch_stall_max,
-            staleness_bound_max,
-        } = given;
         let (store, clock) = (&shared.store, &shared.clock);
-        let sinks = Arc::new(AuditSinks::new(
-            Arc::clone(store),
-            Arc::clone(clock),
-            settings.audit_sinks,
-        ));
-        let subscribers = Arc::new(Subscribers::new(settings.staleness_bounds));
+        let sinks = AuditSinks::new(Arc::clone(store), Arc::clone(clock), given.settings.audit_sinks);
+        let sinks = Arc::new(sinks);
+        let subscribers = Arc::new(Subscribers::new(given.settings.staleness_bounds));
         let policy_changes = Arc::default();
         let report = Report {
             subscribers: Arc::clone(&subscribers),
@@ -190,96 +175,46 @@ impl Authority {
         };
         let others = Arc::new(OtherNodes::new(&shared, Box::new(report)));
         let fence = Arc::new(Fence::new(&shared, &subscribers, &others));
-        let signing_keys = Arc::new(SigningKeys::new(&shared, &fence, keys, key_rotation));
+        let signing_keys = Arc::new(SigningKeys::new(&shared, &fence, given.keys, given.key_rotation));
         let refusals = Arc::new(Refusals::new(Arc::clone(store), Arc::clone(clock)));
-        let credentials = Arc::new(Credentials::new(&shared, &refusals, settings.disabled_clients));
-        let verified = Arc::new(VerifiedTokens::new(verified_tokens_max));
+        let credentials = Arc::new(Credentials::new(
+            &shared,
+            &refusals,
+            given.settings.disabled_clients,
+        ));
+        let verified = Arc::new(VerifiedTokens::new(given.verified_tokens_max));
         let sessions = Sessions::new(&shared, &credentials, &signing_keys, &verified);
         let heavy = Heavy::new();
         let audit = Arc::new(AuditTrail::new(&shared, &credentials, &others, &sinks, &heavy));
+        let policies = Arc::new(Policies::new(
+            &shared,
+            &others,
+            &audit,
+            &heavy,
+            given.policy_directory,
+            &policy_changes,
+        ));
         Self {
             refusals,
             credentials,
             refreshes: RefreshCounts::of(shared.realms.keys()),
             sinks,
-            policy_directory,
-            policy_history: PolicyHistory::new(shared.now()),
-            policy_unusable: parking_lot::Mutex::default(),
-            reconciling: Reconciling::default(),
-            policy_changes,
+            policies,
             heavy,
             audit,
             signing_keys,
             // No verifier or proxy would read longer ones.
-            token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),
+            token_bytes_max: given.token_bytes_max.min(TOKEN_BYTES_MAX),
             sessions,
             verified,
-            watch_stall_max,
-            staleness_bound_max: StalenessBound(staleness_bound_max),
+            watch_stall_max: given.watch_stall_max,
+            staleness_bound_max: StalenessBound(given.staleness_bound_max),
             fence,
-            backups: Backups::new(settings.last_backup),
+            backups: Backups::new(given.settings.last_backup),
             others,
             purges: AtomicU64::default(),
             shared,
         }
-    }
-
-    /// Reconciles live sessions with a policy that was changed while the authority was stopped, or whose
-    /// application a crash cut off.
-    async fn start_policy(&self) -> Result<(), StoreError> {
-        loop {
-            let in_force = self.in_force().await?;
-            let is_done = self.has_followed_policy(in_force.as_ref()).await?
-                || self
-                    .put_in_force(self.shared.policy(), &Actor::Operator, in_force.as_ref())
-                    .await?;
-            // Otherwise another node was first.
-            if is_done {
-                break;
-            }
-        }
-        if self.policy_reconciled().await?.as_ref() != Some(self.shared.policy().revision()) {
-            let impact = self.reconcile(&Actor::Operator).await?.total();
-            if impact.narrowed + impact.ended > 0 {
-                tracing::info!(
-                    narrowed = impact.narrowed,
-                    ended = impact.ended,
-                    "live sessions are updated to the policy"
-                );
-            }
-        }
-        self.policy_history.reconciled();
-        Ok(())
-    }
-
-    /// The policy in force, as the store has it.
-    async fn in_force(&self) -> Result<Option<PolicyRevision>, StoreError> {
-        let state = self.shared.store.read(Reads::default()).await?;
-        Ok(state.policy_in_force().cloned())
-    }
-
-    /// Whether a policy is in force by which other nodes decide too, and which this node follows: its directory
-    /// proposes only what was not in force before.
-    async fn has_followed_policy(&self, in_force: Option<&PolicyRevision>) -> Result<bool, StoreError> {
-        let Some(in_force) = in_force.filter(|_| self.shared.is_one_of_several()) else {
-            return Ok(false);
-        };
-        let own = self.shared.policy().revision().clone();
-        if own == *in_force {
-            return Ok(true);
-        }
-        if self.shared.store.policy_files(&own).await?.is_none() {
-            return Ok(false);
-        }
-        tracing::warn!(
-            directory = %own,
-            %in_force,
-            "the policy directory has a policy that was replaced: the one in force stays. `tessera policy apply` puts the directory's in force"
-        );
-        let followed = self.follow_policy(in_force).await;
-        followed.map(|()| true).map_err(|_| StoreError::Failed {
-            detail: format!("the policy in force, {in_force}, can't be used here: the log says why"),
-        })
     }
 }
 

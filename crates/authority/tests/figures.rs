@@ -216,7 +216,7 @@ struct Rounds {
 impl Rounds {
     async fn measure(&mut self, authority: &Arc<Authority>, principal: &Principal) {
         let (_, _, quiet) = beside_refreshes(authority, principal, tokio::time::sleep(QUIET)).await;
-        let reload = authority.reload(Trigger::Call);
+        let reload = authority.policies().reload(Trigger::Call);
         let (applied, took, beside) = beside_refreshes(authority, principal, reload).await;
         self.narrowed = applied.unwrap().total().narrowed;
         self.took.push(took);

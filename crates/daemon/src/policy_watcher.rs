@@ -40,7 +40,12 @@ pub(crate) async fn keep(
     hangup: Option<Signal>,
     service_manager: ServiceManager,
 ) {
-    match authority.policy_directory().filter(|_| watches).cloned() {
+    match authority
+        .policies()
+        .policy_directory()
+        .filter(|_| watches)
+        .cloned()
+    {
         Some(directory) => {
             let mut watcher = PolicyWatcher::new(&authority, &directory);
             tokio::join!(
@@ -63,7 +68,7 @@ async fn reload_on_hangup(
         tracing::info!("SIGHUP: reading the policy");
         service_manager.reloading();
         // The log, the metrics and the status say why it is refused.
-        let reloaded = authority.reload(Trigger::Signal).await;
+        let reloaded = authority.policies().reload(Trigger::Signal).await;
         service_manager.ready(match reloaded {
             Ok(_) => "serving",
             Err(_) => "serving; the policy directory is refused, and the policy before it stays in force",
@@ -126,7 +131,7 @@ impl<'a> PolicyWatcher<'a> {
         if self.seen.as_ref() == Some(&seen) {
             return;
         }
-        self.seen = match self.authority.reload(Trigger::Change).await {
+        self.seen = match self.authority.policies().reload(Trigger::Change).await {
             // The reload may have read something newer.
             Ok(applied) => Some((Ok(applied.policy.clone()), applied.policy)),
             // The files are not wrong: the next check tries again.

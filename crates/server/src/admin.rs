@@ -106,7 +106,7 @@ async fn readyz(State((authority, _, tls)): State<Shared>) -> (StatusCode, Strin
 
 /// Ready, with the warnings that an operator must know.
 fn ready(authority: &Authority, tls: Option<&Tls>) -> String {
-    let mut text = format!("ready\npolicy {}\n", authority.policy_status().policy);
+    let mut text = format!("ready\npolicy {}\n", authority.policies().policy_status().policy);
     for warning in attention::warnings(authority, tls) {
         text.push_str(&format!("warning: {}\n", warning.message));
     }

@@ -247,7 +247,7 @@ impl TestAuthority {
     /// # Panics
     /// Panics if it is refused, or if there is no directory.
     pub async fn reload_policy(&self) {
-        let reloaded = self.authority.reload(Trigger::Call).await;
+        let reloaded = self.authority.policies().reload(Trigger::Call).await;
         reloaded.unwrap_or_else(|error| panic!("the policy is not reloaded: {error}"));
     }
 

@@ -5,25 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use tessera_core::{PolicyRevision, audit::Actor};
 use tessera_store::OtherNode;
 
-use crate::Authority;
+use crate::policy::policies::Policies;
 
 /// How long no node must have been reconciling. Each node tells the others within a second or two that it is.
 const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 
-/// The known state of reconciling, by any node.
-#[derive(Default)]
-pub(crate) struct Reconciling {
-    /// The policy that live sessions are reconciled with, as the store had it last.
-    with: Mutex<Option<PolicyRevision>>,
-    /// Since when they are not reconciled with the one in force, and no node is doing it.
-    abandoned_since: Mutex<Option<Instant>>,
-}
-
-impl Authority {
+impl Policies {
     /// Notes the policy that live sessions are reconciled with.
     pub(crate) fn note_reconciled(&self, with: Option<PolicyRevision>) {
         *self.reconciling.with.lock() = with;
@@ -31,12 +21,12 @@ impl Authority {
 
     /// Reconciles live sessions with the policy in force if that was left undone and this is the oldest of the nodes.
     pub(crate) fn take_over_reconciling(self: &Arc<Self>) {
-        let Ok(alone) = Arc::clone(&self.policy_changes).try_lock_owned() else {
+        let Ok(alone) = Arc::clone(&self.changes).try_lock_owned() else {
             *self.reconciling.abandoned_since.lock() = None;
             return;
         };
         let is_reconciled = self.reconciling.with.lock().as_ref() == Some(self.shared.policy().revision());
-        self.policy_history.set_reconciled(is_reconciled);
+        self.history.set_reconciled(is_reconciled);
         if is_reconciled || self.is_somebody_at_it() {
             *self.reconciling.abandoned_since.lock() = None;
             return;
@@ -51,12 +41,12 @@ impl Authority {
         }
         // If it fails, it is tried again after the same time.
         *self.reconciling.abandoned_since.lock() = None;
-        let authority = Arc::clone(self);
+        let policies = Arc::clone(self);
         tokio::spawn(async move {
             let _alone = alone;
-            match authority.reconcile(&Actor::Operator).await {
+            match policies.reconcile(&Actor::Operator).await {
                 Ok(reconciled) => tracing::warn!(
-                    policy = %authority.shared.policy().revision(),
+                    policy = %policies.shared.policy().revision(),
                     narrowed = reconciled.total().narrowed,
                     ended = reconciled.total().ended,
                     "another node left live sessions unreconciled with the policy; they are now"

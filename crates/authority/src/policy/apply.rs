@@ -15,44 +15,15 @@ use tessera_policy::Policy;
 use tessera_store::{Changes, Decision, PolicyFiles, Reads, SettingChange, Snapshot, StoreError};
 
 use crate::{
-    Authority,
     error::Unavailable,
     log::event::policy_applied,
-    policy::{
-        error::ApplyError,
-        impact::{Reconciled, SessionImpact},
-    },
+    policy::{applied::Applied, error::ApplyError, impact::Reconciled, policies::Policies},
 };
 
 /// The most bytes of files that are kept for explaining the decisions of a policy later.
 const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The result of applying a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// The policy in force.
-    pub policy: PolicyRevision,
-    /// The one before; the same if nothing changed.
-    pub previous: PolicyRevision,
-    /// The impact on live sessions, by realm.
-    pub impact: BTreeMap<RealmName, SessionImpact>,
-}
-
-impl Applied {
-    /// Whether another policy is in force than before.
-    #[must_use]
-    pub fn is_change(&self) -> bool {
-        self.policy != self.previous
-    }
-
-    /// The impact on live sessions of all realms.
-    #[must_use]
-    pub fn total(&self) -> SessionImpact {
-        self.impact.values().copied().sum()
-    }
-}
-
-impl Authority {
+impl Policies {
     /// Puts a policy in force instead of `previous`, which was in force when it was checked. Once this has returned,
     /// live sessions are reconciled with it. The caller holds `policy_changes`.
     pub(crate) async fn apply(

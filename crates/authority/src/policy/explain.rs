@@ -10,11 +10,10 @@ use tessera_policy::{Explanation, LoadError, Permission, Policy, Question, Stopp
 use tessera_store::AuditQuery;
 
 use crate::{
-    Authority,
     error::Unavailable,
     heavy::Entered,
     issuance::scopes::Bearer,
-    policy::{error::ExplainError, files::from_memory},
+    policy::{error::ExplainError, files::from_memory, policies::Policies},
     principal::Principal,
 };
 
@@ -41,7 +40,7 @@ pub struct ExplainedDecision {
     pub explanations: Vec<Explanation>,
 }
 
-impl Authority {
+impl Policies {
     /// The decision of the policy in force on scopes, without issuing anything.
     ///
     /// # Errors

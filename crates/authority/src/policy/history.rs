@@ -4,14 +4,9 @@ use std::path::PathBuf;
 
 use parking_lot::{Mutex, MutexGuard};
 use tessera_core::{PolicyRevision, Timestamp};
-use tessera_policy::{Diagnostic, Permission};
+use tessera_policy::{Diagnostic, Policy};
 
-use crate::{
-    Authority,
-    error::CallNotAllowed,
-    policy::{apply::Applied, change::Trigger, error::ApplyError},
-    principal::Principal,
-};
+use crate::policy::{applied::Applied, change::Trigger, error::ApplyError};
 
 /// One attempt to apply the directory's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +37,7 @@ pub enum AttemptOutcome {
 
 impl AttemptOutcome {
     /// For a caller that may not read the policy's files: without any text out of them.
-    fn without_content(self) -> Self {
+    pub(super) fn without_content(self) -> Self {
         let Self::Refused { diagnostics, .. } = self else {
             return self;
         };
@@ -106,6 +101,28 @@ impl PolicyHistory {
         }))
     }
 
+    /// The status, if `policy` is in force.
+    pub(crate) fn status(&self, policy: &Policy, directory: Option<PathBuf>) -> PolicyStatus {
+        let History {
+            since,
+            is_reconciled,
+            last_attempt,
+            applied,
+            refused,
+        } = self.lock().clone();
+        PolicyStatus {
+            policy: policy.revision().clone(),
+            since,
+            rules: policy.rule_count(),
+            is_compiled: policy.is_compiled(),
+            is_reconciled,
+            directory,
+            last_attempt,
+            applied,
+            refused,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, History> {
         self.0.lock()
     }
@@ -167,46 +184,5 @@ impl PolicyHistory {
             trigger,
             outcome,
         };
-    }
-}
-
-impl Authority {
-    /// The policy in force, and the last attempt to replace it.
-    #[must_use]
-    pub fn policy_status(&self) -> PolicyStatus {
-        let policy = self.shared.policy();
-        let History {
-            since,
-            is_reconciled,
-            last_attempt,
-            applied,
-            refused,
-        } = self.policy_history.lock().clone();
-        PolicyStatus {
-            policy: policy.revision().clone(),
-            since,
-            rules: policy.rule_count(),
-            is_compiled: policy.is_compiled(),
-            is_reconciled,
-            directory: self.policy_directory.clone(),
-            last_attempt,
-            applied,
-            refused,
-        }
-    }
-
-    /// The same for a client. One policy is in force in all realms, so every realm sees which one, and whether a change
-    /// was refused. Only a client that acts for all realms sees the content and the location of the files.
-    ///
-    /// # Errors
-    /// Refuses if policy does not permit it.
-    pub fn policy_status_for(&self, principal: &Principal) -> Result<PolicyStatus, CallNotAllowed> {
-        self.shared.require(principal, &Permission::ReadPolicies)?;
-        let mut status = self.policy_status();
-        if !self.shared.speaks_for_all_realms(principal) {
-            status.directory = None;
-            status.last_attempt.outcome = status.last_attempt.outcome.without_content();
-        }
-        Ok(status)
     }
 }

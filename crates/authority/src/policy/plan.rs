@@ -6,15 +6,15 @@ use tessera_core::RealmName;
 use tessera_policy::{Diff, Permission, Stopped, diff_within};
 
 use crate::{
-    Authority,
     error::Unavailable,
     policy::{
-        apply::Applied,
+        applied::Applied,
         change::{Change, Trigger},
         error::ApplyError,
         files::from_memory,
         impact::SessionImpact,
         plan_id::PlanId,
+        policies::Policies,
     },
     principal::Principal,
 };
@@ -31,7 +31,7 @@ pub struct Plan {
     pub impact: BTreeMap<RealmName, SessionImpact>,
 }
 
-impl Authority {
+impl Policies {
     /// The effects of putting `files` in force; `None`: the files of the policy directory. It changes nothing. Plans of
     /// one client are made one after the other; dropping the call ends the plan.
     ///

@@ -16,10 +16,10 @@ use tessera_store::{Changes, Decision, Priority, Reads, Snapshot, Store, StoreEr
 use tokio::sync::mpsc;
 
 use crate::{
-    Authority,
     heavy::Running,
     log::event::{scopes_narrowed, session_revoked},
-    policy::{impact::Reconciled, kinds::Kinds},
+    policy::{impact::Reconciled, kinds::Kinds, policies::Policies},
+    shared::Shared,
 };
 
 /// How many sessions are changed in one commit: other commits wait for it.
@@ -27,7 +27,7 @@ const WRITE_STEP: usize = 50;
 /// How long a small number of touched sessions waits for a call that has to write, too.
 const DELAY_MAX: Duration = Duration::from_millis(100);
 
-impl Authority {
+impl Policies {
     /// The impact on live sessions if `policy` were put in force.
     pub(crate) async fn preview(
         &self,
@@ -62,7 +62,7 @@ impl Authority {
         touched: Option<mpsc::Sender<Touched>>,
         running: Option<Running>,
     ) -> Result<Reconciled, StoreError> {
-        let walk = Arc::new(Mutex::new(Walk::new(self, policy, touched, running)));
+        let walk = Arc::new(Mutex::new(Walk::new(&self.shared, policy, touched, running)));
         let walking = Arc::clone(&walk);
         let see = move |session: &Session| walking.lock().see(session);
         self.shared.store.walk_sessions(Box::new(see)).await?;
@@ -104,15 +104,15 @@ struct Walk {
 
 impl Walk {
     fn new(
-        authority: &Authority,
+        shared: &Shared,
         policy: &Arc<Policy>,
         touched: Option<mpsc::Sender<Touched>>,
         running: Option<Running>,
     ) -> Self {
         Self {
-            realms: authority.shared.realms.clone(),
-            store: Arc::clone(&authority.shared.store),
-            clock: Arc::clone(&authority.shared.clock),
+            realms: shared.realms.clone(),
+            store: Arc::clone(&shared.store),
+            clock: Arc::clone(&shared.clock),
             kinds: Kinds::new(Arc::clone(policy)),
             reconciled: Reconciled::default(),
             touched,

@@ -7,14 +7,14 @@ use tessera_policy::{Permission, Policy, Work};
 use tessera_store::StoreError;
 
 use crate::{
-    Authority,
     error::CallNotAllowed,
     heavy::{Entered, OWN_BUDGET},
     policy::{
-        apply::Applied,
+        applied::Applied,
         change::{Change, Trigger},
         error::ApplyError,
         files::load,
+        policies::Policies,
     },
     principal::Principal,
     turns::Turn,
@@ -23,11 +23,11 @@ use crate::{
 /// How many findings of one change are logged: `tessera policy check` shows all of them.
 const FINDINGS_LOGGED_MAX: usize = 20;
 
-impl Authority {
+impl Policies {
     /// The directory that the policy is read from; `None`: the policy is built in.
     #[must_use]
     pub fn policy_directory(&self) -> Option<&PathBuf> {
-        self.policy_directory.as_ref()
+        self.directory.as_ref()
     }
 
     /// Reads the policy directory and puts its policy in force. On any failure the policy before stays, and the status,
@@ -47,7 +47,7 @@ impl Authority {
     pub async fn reload_for(self: &Arc<Self>, principal: &Principal) -> Result<Applied, ApplyError> {
         self.may_apply(principal)?;
         // Nothing is attempted, so nothing is recorded as refused.
-        if self.policy_directory.is_none() {
+        if self.directory.is_none() {
             return Err(ApplyError::NoDirectory);
         }
         let turn = self.heavy.turn(principal).await?;
@@ -64,17 +64,17 @@ impl Authority {
         change: Change,
         turn: Option<Turn>,
     ) -> Result<Applied, ApplyError> {
-        let authority = Arc::clone(self);
-        let alone = Arc::clone(&self.policy_changes).lock_owned().await;
+        let policies = Arc::clone(self);
+        let alone = Arc::clone(&self.changes).lock_owned().await;
         let changed = tokio::spawn(async move {
             let _held = (alone, turn);
-            let before = authority.shared.policy();
-            let result = authority.make(trigger, &change, &actor).await;
-            let is_another = !Arc::ptr_eq(&before, &authority.shared.policy());
-            let now = authority.shared.clock.now();
-            authority.policy_history.note(now, trigger, is_another, &result);
+            let before = policies.shared.policy();
+            let result = policies.make(trigger, &change, &actor).await;
+            let is_another = !Arc::ptr_eq(&before, &policies.shared.policy());
+            let now = policies.shared.clock.now();
+            policies.history.note(now, trigger, is_another, &result);
             if let Err(error) = &result {
-                authority.log_refusal(trigger, error);
+                policies.log_refusal(trigger, error);
             }
             result
         });
@@ -141,7 +141,7 @@ impl Authority {
     }
 
     pub(crate) async fn read_directory(&self) -> Result<Arc<Policy>, ApplyError> {
-        let directory = self.policy_directory.clone().ok_or(ApplyError::NoDirectory)?;
+        let directory = self.directory.clone().ok_or(ApplyError::NoDirectory)?;
         load(move || Policy::load_within(&directory, &Work::within(OWN_BUDGET))).await
     }
 
@@ -151,7 +151,7 @@ impl Authority {
         principal: &Principal,
         entered: &Entered,
     ) -> Result<Policy, ApplyError> {
-        let directory = self.policy_directory.clone().ok_or(ApplyError::NoDirectory)?;
+        let directory = self.directory.clone().ok_or(ApplyError::NoDirectory)?;
         let read = entered
             .run(move |work| Policy::load_within(&directory, work))
             .await?;

@@ -56,7 +56,7 @@ fn in_force(authority: &Authority) -> PolicyRevision {
 }
 
 fn outcome(authority: &Authority) -> AttemptOutcome {
-    authority.policy_status().last_attempt.outcome
+    authority.policies().policy_status().last_attempt.outcome
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
     assert_ne!(a, b);
     // Between two checks: `A` by a call, and `B` again.
     write(&directory, A);
-    authority.reload(Trigger::Call).await.unwrap();
+    authority.policies().reload(Trigger::Call).await.unwrap();
     assert_eq!(in_force(&authority), a);
     write(&directory, B);
     watcher.look().await;
@@ -84,7 +84,7 @@ async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
 async fn a_mistake_is_reported_once_until_there_was_something_else() {
     let (directory, authority) = world().await;
     let mut watcher = PolicyWatcher::new(&authority, directory.path());
-    let refused = || authority.policy_status().refused;
+    let refused = || authority.policies().policy_status().refused;
     write(&directory, MISTAKE);
     for _ in 0..3 {
         watcher.look().await;
@@ -95,7 +95,7 @@ async fn a_mistake_is_reported_once_until_there_was_something_else() {
     watcher.look().await;
     assert_eq!(outcome(&authority), AttemptOutcome::Unchanged);
     write(&directory, B);
-    authority.reload(Trigger::Call).await.unwrap();
+    authority.policies().reload(Trigger::Call).await.unwrap();
     write(&directory, MISTAKE);
     for _ in 0..3 {
         watcher.look().await;

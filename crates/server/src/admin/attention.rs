@@ -65,7 +65,7 @@ pub(super) fn why_not_ready(authority: &Authority) -> Option<String> {
 
 /// Problems that do not prevent serving.
 pub(super) fn warnings(authority: &Authority, tls: Option<&Tls>) -> Vec<Attention> {
-    let mut found = of_policy(&authority.policy_status());
+    let mut found = of_policy(&authority.policies().policy_status());
     found.extend(of_clock(authority));
     found.extend(tls.into_iter().flat_map(|tls| of_tls(tls, authority.now())));
     found.extend(of_sinks(authority));

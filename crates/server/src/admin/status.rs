@@ -64,7 +64,7 @@ async fn session_counts(authority: &Authority) -> Vec<Option<u64>> {
 }
 
 fn policy(authority: &Authority) -> Value {
-    let status = authority.policy_status();
+    let status = authority.policies().policy_status();
     let is_refused = matches!(status.last_attempt.outcome, AttemptOutcome::Refused { .. });
     json!({
         "revision": status.policy.to_string(),

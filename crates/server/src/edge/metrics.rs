@@ -144,7 +144,7 @@ impl Metrics {
         self.sessions.set(authority).await;
         self.verifiers.set(authority);
         self.nodes.set(authority);
-        self.policy.set(&authority.policy_status());
+        self.policy.set(&authority.policies().policy_status());
         self.machine.set(authority);
         self.backups.set(&authority.backup_state());
         self.keys.set(authority);

@@ -26,6 +26,7 @@ impl PolicyService for Policies {
             let checked = self
                 .0
                 .authority
+                .policies()
                 .check_policy(&caller.principal, (about.subject, about.roles), scopes)
                 .await?;
             Ok(convert::check_response(checked))
@@ -39,11 +40,11 @@ impl PolicyService for Policies {
             Ok(match convert::explain_request(wire, &caller.principal)? {
                 ExplainAbout::Question(about, ask) => {
                     let about = (about.subject, about.roles);
-                    let explained = authority.explain_policy(&caller.principal, about, ask);
+                    let explained = authority.policies().explain_policy(&caller.principal, about, ask);
                     convert::explained_question(explained.await?)
                 }
                 ExplainAbout::Decision(decision) => {
-                    let explained = authority.explain_decision(&caller.principal, decision);
+                    let explained = authority.policies().explain_decision(&caller.principal, decision);
                     convert::explained_decision(explained.await?)
                 }
             })
@@ -59,7 +60,12 @@ impl PolicyService for Policies {
                 .spend(u32::try_from(bytes / 512).unwrap_or(u32::MAX))
                 .await?;
             let files = convert::policy_files(wire);
-            let plan = self.0.authority.plan_policy(&caller.principal, files).await?;
+            let plan = self
+                .0
+                .authority
+                .policies()
+                .plan_policy(&caller.principal, files)
+                .await?;
             Ok(convert::plan_response(&plan, &caller.principal))
         })
         .await
@@ -71,6 +77,7 @@ impl PolicyService for Policies {
             let applied = self
                 .0
                 .authority
+                .policies()
                 .apply_plan(&caller.principal, plan, wire.max_sessions)
                 .await?;
             caller.changed("policy applied", &applied.policy.to_string());
@@ -81,7 +88,7 @@ impl PolicyService for Policies {
 
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
         call(&self.0, request, async |caller, _| {
-            let applied = self.0.authority.reload_for(&caller.principal).await?;
+            let applied = self.0.authority.policies().reload_for(&caller.principal).await?;
             caller.changed("policy reloaded", &applied.policy.to_string());
             Ok(convert::reload_response(&applied, &self.0.authority.position()))
         })
@@ -93,7 +100,7 @@ impl PolicyService for Policies {
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         call(&self.0, request, async |caller, _| {
-            let status = self.0.authority.policy_status_for(&caller.principal)?;
+            let status = self.0.authority.policies().policy_status_for(&caller.principal)?;
             Ok(convert::policy_status(status))
         })
         .await

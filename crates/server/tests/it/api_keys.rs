@@ -496,6 +496,7 @@ async fn permissions_name_the_client_whose_keys_they_are_for() {
     );
     world
         .authority
+        .policies()
         .reload(tessera_authority::Trigger::Signal)
         .await
         .unwrap();

@@ -66,6 +66,7 @@ async fn with_another_reader() -> (World, Client, Client) {
         .add("p, client:app, production, tessera/policies, read, allow");
     world
         .authority
+        .policies()
         .reload(tessera_authority::Trigger::Call)
         .await
         .unwrap();

@@ -51,6 +51,7 @@ impl Rows {
         world.policy.write("catalogue.toml", CATALOGUE);
         world
             .authority
+            .policies()
             .reload(tessera_authority::Trigger::Change)
             .await
             .unwrap();

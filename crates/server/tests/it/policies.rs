@@ -367,7 +367,7 @@ async fn a_change_that_was_cut_off_is_completed() {
     let before = last(store.as_ref());
     let mut held = store.hold_next();
     let authority = Arc::clone(&world.authority);
-    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
+    let reloading = tokio::spawn(async move { authority.policies().reload(Trigger::Call).await });
     // The first write is the change itself, the second reconciles the first page of sessions.
     for _ in 0..2 {
         soon("a write", held.0).await.unwrap();
@@ -379,7 +379,7 @@ async fn a_change_that_was_cut_off_is_completed() {
     store.break_now();
     held.1.send(()).unwrap();
     assert!(reloading.await.unwrap().unwrap_err().is_passing());
-    let status = world.authority.policy_status();
+    let status = world.authority.policies().policy_status();
     // It is in force, although not all are updated.
     assert_eq!(
         (status.applied, status.refused, status.is_reconciled),
@@ -472,7 +472,7 @@ async fn a_change_in_the_directory_is_noticed_and_a_mistake_is_reported_once() {
     let second = another_policy(&world, &first).await;
     world.policy.add("nonsense");
     soon("the refusal", async {
-        while world.authority.policy_status().refused == 0 {
+        while world.authority.policies().policy_status().refused == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -481,7 +481,7 @@ async fn a_change_in_the_directory_is_noticed_and_a_mistake_is_reported_once() {
     world.policy.write("notes.md", "nothing");
     world.policy.restore();
     assert_eq!(another_policy(&world, &second).await, first);
-    assert_eq!(world.authority.policy_status().refused, 1);
+    assert_eq!(world.authority.policies().policy_status().refused, 1);
 }
 
 /// As Kubernetes mounts a ConfigMap: files are links through `..data`, which is swapped.

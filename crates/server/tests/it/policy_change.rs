@@ -240,7 +240,7 @@ async fn changes_are_felt_exactly(seed: u64, rounds: u64) {
             let (before, place) = (sessions(store.as_ref()).await, store.log().committed());
             policy = changed(&mut dice, &policy);
             world.policy.write("policy.csv", &policy);
-            world.authority.reload(Trigger::Call).await.unwrap();
+            world.authority.policies().reload(Trigger::Call).await.unwrap();
             let policy = world.authority.policy();
             let heard = heard(store.as_ref(), place).await;
             assert_eq!(heard, expected(&before, &policy));
@@ -324,7 +324,7 @@ async fn reloads_are_seen_whole(rounds: u64) {
     let world = Arc::new(World::start().await);
     let client = world.client("production", "app").await;
     world.policy.write("policy.csv", ODD);
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     let odd = world.authority.policy().revision().to_string();
     let is_over = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..4)
@@ -340,7 +340,7 @@ async fn reloads_are_seen_whole(rounds: u64) {
         };
         world.policy.write("policy.csv", &rules);
         let before = world.authority.policy().revision().clone();
-        match world.authority.reload(Trigger::Call).await {
+        match world.authority.policies().reload(Trigger::Call).await {
             Ok(changed) => applied += u64::from(changed.is_change()),
             Err(_) => {
                 refused += 1;

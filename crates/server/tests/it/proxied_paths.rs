@@ -431,18 +431,23 @@ async fn routes_come_and_go_with_the_policy() {
         "routes.toml",
         "[[route]]\npath = \"/videos\"\nscope = \"videos:write\"\n",
     );
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     sent.ask(&world).await.lacks("videos:write");
     world.policy.write(
         "routes.toml",
         "[[route]]\npath = \"/videos\"\nscope = \"videos:raed\"\n",
     );
-    world.authority.reload(Trigger::Call).await.unwrap_err();
+    world
+        .authority
+        .policies()
+        .reload(Trigger::Call)
+        .await
+        .unwrap_err();
     sent.ask(&world).await.lacks("videos:write");
     world.policy.write(
         "routes.toml",
         "[[route]]\npath = \"/videos\"\nscope = \"videos:read\"\n",
     );
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     assert_eq!(sent.ask(&world).await.status, 200);
 }

@@ -453,7 +453,7 @@ async fn a_scope_that_policy_takes_is_gone_at_once() {
         200
     );
     world.policy.take("p, role:editor, *, videos, write");
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     question
         .clone()
         .scope("videos:write")
@@ -464,7 +464,7 @@ async fn a_scope_that_policy_takes_is_gone_at_once() {
     told.passes("client:app", "client:app", "videos:read", "production");
     // After it is given back, the next token has it.
     world.policy.restore();
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     question
         .clone()
         .scope("videos:write")
@@ -472,7 +472,7 @@ async fn a_scope_that_policy_takes_is_gone_at_once() {
         .await
         .lacks("videos:write");
     world.policy.take("g, client:app, role:editor");
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     question.ask(&world).await.is_no_good_token();
 }
 
@@ -501,7 +501,7 @@ async fn a_realm_that_lets_tokens_run_out_lets_them_pass_until_then() {
     let app = world.client("production", "app").await;
     let question = Question::with(&editor(&app).await).scope("videos:write");
     world.policy.take("p, role:editor, *, videos, write");
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     assert_eq!(question.ask(&world).await.status, 200);
 }
 

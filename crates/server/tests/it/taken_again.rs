@@ -70,7 +70,7 @@ async fn after_a_change_that_was_cut_off() {
 async fn cut_off_before_the_note(world: &World, store: &Fragile) {
     let (mut waits, mut release) = store.hold_next();
     let authority = Arc::clone(&world.authority);
-    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
+    let reloading = tokio::spawn(async move { authority.policies().reload(Trigger::Call).await });
     for _ in 0..2 {
         soon("a write", waits).await.unwrap();
         let next = store.hold_next();
@@ -107,7 +107,7 @@ async fn after_a_change_that_could_not_be_written() {
         let session = app.issue(request(id)).await.unwrap();
         let first = refresh_token(session.tokens.as_ref());
         world.policy.take(PLAY);
-        world.authority.reload(Trigger::Call).await.unwrap();
+        world.authority.policies().reload(Trigger::Call).await.unwrap();
         if matches!(way, Way::RefreshAgain) {
             app.refresh(&first).await.unwrap();
         }

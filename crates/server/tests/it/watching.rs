@@ -166,7 +166,7 @@ async fn end_by_policy(world: &World, app: &Client) {
         app.issue(request).await.unwrap();
     }
     world.policy.take("p, role:viewer, *, videos/*, play");
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
 }
 
 /// Causes every end that calls can cause, one after the other; returns the answer of the last call.
@@ -390,7 +390,7 @@ async fn a_stream_ends_with_its_api_key_and_with_the_right_to_watch() {
     world
         .policy
         .take("p, client:admin, *, tessera/revocations, watch");
-    world.authority.reload(Trigger::Call).await.unwrap();
+    world.authority.policies().reload(Trigger::Call).await.unwrap();
     assert_eq!(reason(&watch.end().await), "PermissionDenied / CALL_NOT_ALLOWED");
 }
 
@@ -521,7 +521,7 @@ async fn to_be_required_takes_a_permission_and_has_a_bound() {
     world
         .policy
         .add("p, client:other, *, tessera/revocations, watch, allow");
-    world.authority.reload(Trigger::Signal).await.unwrap();
+    world.authority.policies().reload(Trigger::Signal).await.unwrap();
     let refused = require(&other, "verifier-1", 5).await.err().unwrap();
     assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
     assert!(

@@ -91,7 +91,7 @@ impl Fragile {
         let (waits, release) = self.hold_next();
         let reloading = tokio::spawn({
             let authority = Arc::clone(authority);
-            async move { authority.reload(Trigger::Call).await }
+            async move { authority.policies().reload(Trigger::Call).await }
         });
         soon("the policy", waits).await.expect("a write");
         let (waits, held) = self.hold_next();
