@@ -68,6 +68,7 @@ pub use error::{CallNotAllowed, SetupError, Unavailable};
 pub use issuance::{
     error::{IssueError, RefreshError, TokenTooLarge},
     issue::{IssueRequest, Issued},
+    issuer::Issuance,
     refresh::{RefreshRequest, Refreshed, outcome::RefreshOutcome},
     tokens::{PresentedToken, TokenSet},
 };
@@ -118,10 +119,7 @@ pub use signing_key::{
     signing_keys::SigningKeys,
 };
 
-use crate::{
-    heavy::Heavy, issuance::refresh::outcome::RefreshCounts, operation::backup::Backups, shared::Shared,
-    verified::VerifiedTokens,
-};
+use crate::{heavy::Heavy, operation::backup::Backups, shared::Shared, verified::VerifiedTokens};
 
 /// A disk on which a commit takes longer is considered stalled: no request can be served.
 const COMMIT_MAX: Duration = Duration::from_secs(5);
@@ -136,11 +134,10 @@ pub struct Authority {
     pub(crate) heavy: Arc<Heavy>,
     pub(crate) audit: Arc<AuditTrail>,
     pub(crate) refusals: Arc<Refusals>,
-    pub(crate) refreshes: RefreshCounts,
+    pub(crate) issuance: Issuance,
     pub(crate) sinks: Arc<AuditSinks>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) signing_keys: Arc<SigningKeys>,
-    pub(crate) token_bytes_max: usize,
     pub(crate) sessions: Sessions,
     pub(crate) verified: Arc<VerifiedTokens>,
     pub(crate) watch_stall_max: Duration,
@@ -187,6 +184,12 @@ impl Authority {
     #[must_use]
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// Issuing and refreshing tokens.
+    #[must_use]
+    pub fn issuance(&self) -> &Issuance {
+        &self.issuance
     }
 
     /// The signing keys, and the server keys that seal them.

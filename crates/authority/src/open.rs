@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tessera_core::{Clock, Realm, RealmName, SigningKey, Timestamp, limits::TOKEN_BYTES_MAX};
+use tessera_core::{Clock, Realm, RealmName, SigningKey, Timestamp};
 use tessera_policy::Policy;
 use tessera_store::{Changes, Reads, SettingChange, Settings, Store, StoreError};
 use tessera_token::ServerKeys;
@@ -18,7 +18,7 @@ use crate::{
     credential::credentials::Credentials,
     error::SetupError,
     heavy::Heavy,
-    issuance::refresh::outcome::RefreshCounts,
+    issuance::issuer::Issuance,
     log::{
         fence::Fence,
         subscribers::{StalenessBound, Subscribers},
@@ -183,7 +183,6 @@ impl Authority {
             given.settings.disabled_clients,
         ));
         let verified = Arc::new(VerifiedTokens::new(given.verified_tokens_max));
-        let sessions = Sessions::new(&shared, &credentials, &signing_keys, &verified);
         let heavy = Heavy::new();
         let audit = Arc::new(AuditTrail::new(&shared, &credentials, &others, &sinks, &heavy));
         let policies = Arc::new(Policies::new(
@@ -195,17 +194,22 @@ impl Authority {
             &policy_changes,
         ));
         Self {
+            issuance: Issuance::new(
+                &shared,
+                &credentials,
+                &signing_keys,
+                &refusals,
+                &verified,
+                given.token_bytes_max,
+            ),
+            sessions: Sessions::new(&shared, &credentials, &signing_keys, &verified),
             refusals,
             credentials,
-            refreshes: RefreshCounts::of(shared.realms.keys()),
             sinks,
             policies,
             heavy,
             audit,
             signing_keys,
-            // No verifier or proxy would read longer ones.
-            token_bytes_max: given.token_bytes_max.min(TOKEN_BYTES_MAX),
-            sessions,
             verified,
             watch_stall_max: given.watch_stall_max,
             staleness_bound_max: StalenessBound(given.staleness_bound_max),

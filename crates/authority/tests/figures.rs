@@ -156,7 +156,7 @@ async fn refresh_steadily(
             audience: None,
         };
         let began = Instant::now();
-        let refreshed = authority.refresh(&principal, &request).await.unwrap();
+        let refreshed = authority.issuance().refresh(&principal, &request).await.unwrap();
         times.push(began.elapsed());
         token = refreshed.tokens.refresh_token.unwrap().as_str().to_owned();
     }
@@ -188,7 +188,7 @@ async fn beside_refreshes<T>(
         without_refresh: false,
         refreshable: Refreshable::ByClient,
     };
-    let issued = authority.issue(principal, &request).await.unwrap();
+    let issued = authority.issuance().issue(principal, &request).await.unwrap();
     let token = issued.tokens.refresh_token.unwrap().as_str().to_owned();
     let is_over = Arc::new(AtomicBool::new(false));
     let refreshing = tokio::spawn(refresh_steadily(

@@ -26,7 +26,21 @@ const AUTHORITY: Rooms = Rooms {
         ("credential", &["error", "page", "principal", "refusal", "shared"]),
         ("others", &["error", "shared"]),
         ("log", &["credential", "error", "others", "principal", "shared"]),
-        ("issuance", &["error", "log", "principal"]),
+        ("signing_key", &["error", "log", "principal", "shared"]),
+        ("verified", &[]),
+        (
+            "issuance",
+            &[
+                "credential",
+                "error",
+                "log",
+                "principal",
+                "refusal",
+                "shared",
+                "signing_key",
+                "verified",
+            ],
+        ),
         ("access", &["error", "issuance", "principal"]),
         ("turns", &[]),
         ("heavy", &["error", "principal", "turns"]),
@@ -44,8 +58,6 @@ const AUTHORITY: Rooms = Rooms {
             ],
         ),
         ("following", &["error"]),
-        ("signing_key", &["error", "log", "principal", "shared"]),
-        ("verified", &[]),
         (
             "session",
             &[

@@ -22,8 +22,8 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 4] = [
     ),
     (
         "authority/src/open.rs",
-        "open",
-        "the steps of a start, one after the other",
+        "compose",
+        "the nouns, one after the other",
     ),
     ("authority/src/log/watch.rs", "watch", "waits to be split"),
     ("store/src/memory/purge.rs", "purge", "waits to be split"),

@@ -257,6 +257,7 @@ impl Caller {
         };
         let tokens = self
             .authority
+            .issuance()
             .issue(&self.principal().await, &request)
             .await
             .unwrap()
@@ -274,6 +275,7 @@ impl Caller {
         };
         let refreshed = self
             .authority
+            .issuance()
             .refresh(&self.principal().await, &request)
             .await
             .unwrap();

@@ -5,7 +5,11 @@ use tessera_core::{
 };
 use tessera_store::Changes;
 
-use crate::{Authority, error::Unavailable, issuance::scopes::Bearer, principal::Identity};
+use crate::{
+    error::Unavailable,
+    issuance::{issuer::Issuance, scopes::Bearer},
+    principal::Identity,
+};
 
 /// Policy grants nothing, or not everything that was required.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub(crate) struct Denial {
     pub(crate) policy: PolicyRevision,
 }
 
-impl Authority {
+impl Issuance {
     /// Writes a denial to the audit trail and the log. `session` is the session that was to be refreshed.
     pub(crate) async fn record_denial(
         &self,

@@ -17,11 +17,11 @@ use self::{
     terms::Terms,
 };
 use crate::{
-    Authority,
     error::{CallNotAllowed, Unavailable},
     issuance::{
         denial::Denial,
         error::IssueError,
+        issuer::Issuance,
         scopes::{Bearer, Grant},
         tokens::{Committed, TokenSet},
     },
@@ -73,7 +73,7 @@ pub struct Issued {
     pub decision: DecisionId,
 }
 
-impl Authority {
+impl Issuance {
     /// Begins a session.
     ///
     /// # Errors

@@ -19,12 +19,12 @@ use self::{
     outcome::RefreshOutcome,
 };
 use crate::{
-    Authority,
     error::Unavailable,
     issuance::{
         denial::Denial,
         error::RefreshError,
         issue::DECISIONS_MAX,
+        issuer::Issuance,
         scopes::{Bearer, Grant},
         tokens::{Committed, PresentedToken, TokenSet},
     },
@@ -63,7 +63,7 @@ pub struct Refreshed {
     pub decision: DecisionId,
 }
 
-impl Authority {
+impl Issuance {
     /// Spends a refresh token.
     ///
     /// # Errors

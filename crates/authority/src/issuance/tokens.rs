@@ -10,9 +10,8 @@ use tessera_token::{RefreshToken, access};
 use zeroize::Zeroizing;
 
 use crate::{
-    Authority,
     error::Unavailable,
-    issuance::{error::TokenTooLarge, scopes::Grant},
+    issuance::{error::TokenTooLarge, issuer::Issuance, scopes::Grant},
 };
 
 const NO_SIGNER: Unavailable = Unavailable::Defect("a realm has no signing key");
@@ -75,7 +74,7 @@ pub(crate) struct Committed {
     pub(crate) at: Timestamp,
 }
 
-impl Authority {
+impl Issuance {
     /// Refuses to give `session` an access token with `scopes` that verifiers and proxies would not accept. Checked
     /// before anything is committed.
     ///

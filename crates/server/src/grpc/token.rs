@@ -25,7 +25,12 @@ impl TokenService for Tokens {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let request = convert::token::issue_request(&wire)?;
-            let issued = self.0.authority.issue(&caller.principal, &request).await?;
+            let issued = self
+                .0
+                .authority
+                .issuance()
+                .issue(&caller.principal, &request)
+                .await?;
             Ok(convert::token::issue_response(issued))
         })
         .await
@@ -34,7 +39,12 @@ impl TokenService for Tokens {
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let request = convert::token::refresh_request(wire)?;
-            let refreshed = self.0.authority.refresh(&caller.principal, &request).await?;
+            let refreshed = self
+                .0
+                .authority
+                .issuance()
+                .refresh(&caller.principal, &request)
+                .await?;
             Ok(convert::token::refresh_response(refreshed))
         })
         .await

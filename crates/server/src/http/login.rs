@@ -66,7 +66,12 @@ pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> 
             audience: audience(edge),
             ..IssueRequest::default()
         };
-        Ok(edge.authority.issue(&principal, &request).await?.tokens)
+        Ok(edge
+            .authority
+            .issuance()
+            .issue(&principal, &request)
+            .await?
+            .tokens)
     })
     .await
 }
@@ -103,7 +108,7 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
         };
         let token = request.refresh_token.expose();
         http.edge.admit_credential(&http.exchange, token)?;
-        match http.edge.authority.refresh_by_bearer(&request).await {
+        match http.edge.authority.issuance().refresh_by_bearer(&request).await {
             Ok(refreshed) => Ok(refreshed.tokens),
             Err(error) => {
                 // A token that was made here is not a guess, whatever happened to its session.

@@ -168,7 +168,7 @@ async fn issue(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenS
         without_refresh: !offline,
         ..IssueRequest::default()
     };
-    let issued = edge.authority.issue(principal, &request).await;
+    let issued = edge.authority.issuance().issue(principal, &request).await;
     Ok(issued.map_err(ApiError::from)?.tokens)
 }
 
@@ -185,7 +185,7 @@ async fn refresh(edge: &Edge, principal: &Principal, form: &Form) -> Result<Toke
         scopes: scopes.into_iter().collect(),
         audience: target(edge, form, audience)?,
     };
-    let refreshed = edge.authority.refresh(principal, &request).await;
+    let refreshed = edge.authority.issuance().refresh(principal, &request).await;
     Ok(refreshed.map_err(ApiError::from)?.tokens)
 }
 

@@ -40,7 +40,7 @@ impl SessionMetrics {
     }
 
     pub(super) async fn set(&self, authority: &Authority) {
-        for (realm, outcome, times) in authority.refresh_counts() {
+        for (realm, outcome, times) in authority.issuance().refresh_counts() {
             let labels = RefreshLabels {
                 realm: realm.to_string(),
                 outcome: outcome.name(),
