@@ -43,6 +43,7 @@ use tessera_policy::Policy;
 use tessera_store::{CommitObserver, Priority};
 
 pub use access::{
+    accepted::Access,
     check::{AccessCheck, RequiredAccess},
     error::{AccessError, IntrospectError, TokenRejection},
     introspect::{Introspection, TokenKind},
@@ -119,7 +120,7 @@ pub use signing_key::{
     signing_keys::SigningKeys,
 };
 
-use crate::{heavy::Heavy, operation::backup::Backups, shared::Shared, verified::VerifiedTokens};
+use crate::{heavy::Heavy, operation::backup::Backups, shared::Shared};
 
 /// A disk on which a commit takes longer is considered stalled: no request can be served.
 const COMMIT_MAX: Duration = Duration::from_secs(5);
@@ -135,11 +136,11 @@ pub struct Authority {
     pub(crate) audit: Arc<AuditTrail>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) issuance: Issuance,
+    pub(crate) access: Access,
     pub(crate) sinks: Arc<AuditSinks>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) signing_keys: Arc<SigningKeys>,
     pub(crate) sessions: Sessions,
-    pub(crate) verified: Arc<VerifiedTokens>,
     pub(crate) watch_stall_max: Duration,
     pub(crate) staleness_bound_max: StalenessBound,
     pub(crate) fence: Arc<Fence>,
@@ -190,6 +191,12 @@ impl Authority {
     #[must_use]
     pub fn issuance(&self) -> &Issuance {
         &self.issuance
+    }
+
+    /// Whether tokens are valid, and what they permit.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The signing keys, and the server keys that seal them.

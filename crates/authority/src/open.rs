@@ -14,6 +14,7 @@ use tessera_token::ServerKeys;
 
 use crate::{
     Authority,
+    access::accepted::Access,
     audit::{sink::AuditSinks, trail::AuditTrail},
     credential::credentials::Credentials,
     error::SetupError,
@@ -194,6 +195,7 @@ impl Authority {
             &policy_changes,
         ));
         Self {
+            access: Access::new(&shared, &signing_keys, &verified),
             issuance: Issuance::new(
                 &shared,
                 &credentials,
@@ -210,7 +212,6 @@ impl Authority {
             heavy,
             audit,
             signing_keys,
-            verified,
             watch_stall_max: given.watch_stall_max,
             staleness_bound_max: StalenessBound(given.staleness_bound_max),
             fence,

@@ -70,10 +70,11 @@ async fn decide(
         Need::Token(requirement) => requirement,
     };
     let token = token?;
-    if !edge.authority.has_verified(token) {
+    if !edge.authority.access().has_verified(token) {
         edge.count_proxy_check().map_err(Refusal::Indeterminate)?;
     }
     edge.authority
+        .access()
         .check_access(token, &requirement.wanted())
         .await
         .map(Passed::As)

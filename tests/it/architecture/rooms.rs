@@ -41,7 +41,17 @@ const AUTHORITY: Rooms = Rooms {
                 "verified",
             ],
         ),
-        ("access", &["error", "issuance", "principal"]),
+        (
+            "access",
+            &[
+                "error",
+                "issuance",
+                "principal",
+                "shared",
+                "signing_key",
+                "verified",
+            ],
+        ),
         ("turns", &[]),
         ("heavy", &["error", "principal", "turns"]),
         (
@@ -94,6 +104,7 @@ const AUTHORITY: Rooms = Rooms {
         (
             "open",
             &[
+                "access",
                 "audit",
                 "credential",
                 "error",

@@ -283,7 +283,11 @@ impl Caller {
     }
 
     async fn introspect(&self, token: &str) {
-        let said = self.authority.introspect(&self.principal().await, token).await;
+        let said = self
+            .authority
+            .access()
+            .introspect(&self.principal().await, token)
+            .await;
         assert!(black_box(said).unwrap().is_some());
     }
 }

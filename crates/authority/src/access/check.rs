@@ -1,16 +1,14 @@
 //! Access check: whether an access token permits what its bearer requests. Proxies call it: they stand before a service
 //! and have no API key of their own, so any holder of a token may learn what the token permits.
 
-use std::sync::Arc;
-
-use tessera_core::{
-    AccessClaims, Audience, ClientName, Realm, RealmName, ScopeSet, Seconds, Subject, clock::FOLLOWED_MILLIS,
-};
-use tessera_token::{Expectation, VerifyError, access::Verified};
+use tessera_core::{AccessClaims, Audience, ClientName, Realm, RealmName, ScopeSet, Seconds, Subject};
+use tessera_token::Expectation;
 
 use crate::{
-    Authority,
-    access::error::{AccessError, TokenRejection},
+    access::{
+        accepted::Access,
+        error::{AccessError, TokenRejection},
+    },
     error::Unavailable,
 };
 
@@ -38,7 +36,7 @@ pub struct AccessCheck {
     pub realm: RealmName,
 }
 
-impl Authority {
+impl Access {
     /// Whether `token` is an access token that is valid now for the required access: signature, time, realm, audience,
     /// revocation, and its scopes under the policy in force.
     ///
@@ -81,42 +79,6 @@ impl Authority {
     #[must_use]
     pub fn has_verified(&self, token: &str) -> bool {
         self.verified.has(token)
-    }
-
-    /// The content of an access token that is valid now, with any scopes. A token that can never be valid again is
-    /// dropped from the cache.
-    pub(crate) fn accepted_now(
-        &self,
-        token: &str,
-        expected: &Expectation<'_>,
-    ) -> Result<Arc<Verified>, TokenRejection> {
-        let keys = self.signing_keys.in_use();
-        let verified = self.verified.verify(token, keys.keyring())?;
-        let now = self.shared.clock.now();
-        let checked = match verified.check(expected, now) {
-            // Issued before a restart, by a clock that was set back a little afterwards.
-            Err(VerifyError::NotYetValid) => verified.check(expected, now.plus_millis(FOLLOWED_MILLIS)),
-            checked => checked,
-        };
-        if let Err(failed) = checked {
-            if failed == VerifyError::Expired {
-                self.verified.forget(token);
-            }
-            return Err(failed.into());
-        }
-        if verified.claims().rev > self.shared.committed() {
-            self.shared.rollback.note("an access token");
-            return Err(TokenRejection::Ahead);
-        }
-        let revocations = self.shared.store.log().revocations();
-        let is_revoked = revocations
-            .read()
-            .revokes_token(verified.claims(), verified.key_id());
-        if is_revoked {
-            self.verified.forget(token);
-            return Err(TokenRejection::Revoked);
-        }
-        Ok(verified)
     }
 }
 

@@ -3,14 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use tessera_core::{
-    AccessClaims, Audience, ClientName, Cursor, Label, OnPolicyLoss, PolicyRevision, Presented, Realm,
-    RealmName, RoleName, ScopeSet, Seconds, SessionId, Subject, Timestamp, TokenId, Verdict,
+    AccessClaims, Audience, ClientName, Cursor, Label, PolicyRevision, Presented, RealmName, RoleName,
+    ScopeSet, Seconds, SessionId, Subject, Timestamp, TokenId, Verdict,
 };
 use tessera_policy::Permission;
 use tessera_token::{Expectation, RefreshToken, refresh};
 
 use crate::{
-    Authority, access::error::IntrospectError, error::Unavailable, issuance::scopes::Bearer,
+    access::{accepted::Access, error::IntrospectError},
+    error::Unavailable,
+    issuance::scopes::Bearer,
     principal::Principal,
 };
 
@@ -65,7 +67,7 @@ pub enum TokenKind {
     Refresh,
 }
 
-impl Authority {
+impl Access {
     /// The content of `token` if it is valid now and the caller may see it; otherwise `None`, for any reason.
     ///
     /// # Errors
@@ -120,28 +122,6 @@ impl Authority {
         let scopes = self.scopes_left(principal.realm(), claims);
         // A token to which policy left no scope is inactive.
         (!scopes.is_empty()).then(|| access_introspection(claims, scopes, as_of))
-    }
-
-    /// The token's scopes without those that changes of policy took. The policy itself is checked, since the events of
-    /// a change that was applied a moment ago may not have arrived yet. The events are checked too, since a scope that
-    /// policy gives back comes only with the next token.
-    pub(crate) fn scopes_left(&self, realm: &Realm, claims: &AccessClaims) -> ScopeSet {
-        if realm.on_policy_loss == OnPolicyLoss::Expire {
-            return claims.scopes.clone();
-        }
-        let granted = Bearer::of_token(claims)
-            .grant(&self.shared.policy.load(), &claims.scopes)
-            .granted;
-        let revocations = self.shared.store.log().revocations().read();
-        if realm.on_policy_loss == OnPolicyLoss::Revoke && granted != claims.scopes {
-            // The session is ending; its event has not arrived yet.
-            return ScopeSet::default();
-        }
-        granted
-            .iter()
-            .filter(|scope| !revocations.narrows(claims, scope))
-            .cloned()
-            .collect()
     }
 
     fn may_introspect(&self, principal: &Principal, claims: &AccessClaims) -> bool {

@@ -59,6 +59,7 @@ impl TokenService for Tokens {
             let introspection = self
                 .0
                 .authority
+                .access()
                 .introspect(&caller.principal, &wire.token)
                 .await?;
             Ok(convert::token::introspect_response(introspection))
@@ -80,7 +81,12 @@ impl TokenService for Tokens {
             for token in &tokens {
                 // Checking a hundred signatures takes milliseconds, which other tasks would wait for.
                 tokio::task::yield_now().await;
-                let introspection = self.0.authority.introspect(&caller.principal, token).await?;
+                let introspection = self
+                    .0
+                    .authority
+                    .access()
+                    .introspect(&caller.principal, token)
+                    .await?;
                 results.push(convert::token::introspect_response(introspection));
             }
             Ok(IntrospectManyResponse { results })
@@ -119,7 +125,7 @@ impl Tokens {
         }
         // A little less than the remaining time, so that the caller receives the reason.
         let time_max = caller.time_left.mul_f64(0.9);
-        let waiting = async { Ok(self.0.authority.wait_for(cursor, Some(time_max)).await?) };
+        let waiting = async { Ok(self.0.authority.access().wait_for(cursor, Some(time_max)).await?) };
         self.0.wait(caller, waiting).await
     }
 }

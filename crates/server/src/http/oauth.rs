@@ -110,7 +110,7 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
     answer(edge, request, async |http, form, principal| {
         // Text that is not a token, including empty text, is not active (RFC 7662 §2.2).
         let token = form.present("token")?;
-        let introspection = http.edge.authority.introspect(&principal, token).await;
+        let introspection = http.edge.authority.access().introspect(&principal, token).await;
         let introspection = introspection.map_err(ApiError::from)?;
         Ok(introspection_json(introspection.as_ref()))
     })

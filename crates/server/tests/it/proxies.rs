@@ -693,7 +693,7 @@ async fn a_store_that_failed_vouches_for_nothing() {
             audience: &tessera_core::Audience::parse("api").unwrap(),
             scopes: &tessera_core::ScopeSet::default(),
         };
-        world.authority.check_access(&token, &wanted).await
+        world.authority.access().check_access(&token, &wanted).await
     };
     assert!(judge().await.is_ok());
     // Not over the wire: the server, which now ends by itself, may be faster.
