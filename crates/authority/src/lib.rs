@@ -31,6 +31,7 @@ mod signing_key;
 mod testing;
 mod turns;
 mod verified;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -77,10 +78,7 @@ pub use log::{
     administer::ListedSubscriber,
     error::{SubscriberError, WatchError},
     fence::Fence,
-    filter::WatchFilter,
-    message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
     subscribers::{Propagated, StalenessBound},
-    watch::Watcher,
 };
 pub use open::{Options, check_realms, check_signing_keys};
 pub use operation::{
@@ -119,6 +117,12 @@ pub use signing_key::{
     server_key::{PreviousServerKey, ServerKeyStatus},
     signing_keys::SigningKeys,
 };
+pub use watch::{
+    filter::WatchFilter,
+    message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
+    watcher::Watcher,
+    watches::Watches,
+};
 
 use crate::{heavy::Heavy, operation::backup::Backups, shared::Shared};
 
@@ -141,8 +145,7 @@ pub struct Authority {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) signing_keys: Arc<SigningKeys>,
     pub(crate) sessions: Sessions,
-    pub(crate) watch_stall_max: Duration,
-    pub(crate) staleness_bound_max: StalenessBound,
+    pub(crate) watches: Arc<Watches>,
     pub(crate) fence: Arc<Fence>,
     pub(crate) backups: Backups,
     pub(crate) others: Arc<OtherNodes>,
@@ -203,6 +206,12 @@ impl Authority {
     #[must_use]
     pub fn signing_keys(&self) -> &SigningKeys {
         &self.signing_keys
+    }
+
+    /// Watching the revocation log.
+    #[must_use]
+    pub fn watches(&self) -> &Arc<Watches> {
+        &self.watches
     }
 
     /// The required subscribers.

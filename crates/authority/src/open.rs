@@ -39,6 +39,7 @@ use crate::{
         signing_keys::SigningKeys,
     },
     verified::VerifiedTokens,
+    watch::watches::Watches,
 };
 
 /// The parts of an authority.
@@ -195,6 +196,14 @@ impl Authority {
             &policy_changes,
         ));
         Self {
+            watches: Arc::new(Watches::new(
+                &shared,
+                &credentials,
+                &signing_keys,
+                &fence,
+                given.watch_stall_max,
+                StalenessBound(given.staleness_bound_max),
+            )),
             access: Access::new(&shared, &signing_keys, &verified),
             issuance: Issuance::new(
                 &shared,
@@ -212,8 +221,6 @@ impl Authority {
             heavy,
             audit,
             signing_keys,
-            watch_stall_max: given.watch_stall_max,
-            staleness_bound_max: StalenessBound(given.staleness_bound_max),
             fence,
             backups: Backups::new(given.settings.last_backup),
             others,

@@ -19,13 +19,16 @@ const AUTHORITY: Rooms = Rooms {
     of: "authority",
     may_use: &[
         ("error", &[]),
-        ("page", &[]),
         ("principal", &["error"]),
-        ("refusal", &["error", "principal"]),
         ("shared", &["error", "principal"]),
-        ("credential", &["error", "page", "principal", "refusal", "shared"]),
         ("others", &["error", "shared"]),
-        ("log", &["credential", "error", "others", "principal", "shared"]),
+        ("log", &["error", "others", "principal", "shared"]),
+        ("page", &[]),
+        ("refusal", &["error", "principal"]),
+        (
+            "credential",
+            &["error", "log", "page", "principal", "refusal", "shared"],
+        ),
         ("signing_key", &["error", "log", "principal", "shared"]),
         ("verified", &[]),
         (
@@ -102,6 +105,10 @@ const AUTHORITY: Rooms = Rooms {
         ),
         ("report", &["audit", "log", "others"]),
         (
+            "watch",
+            &["credential", "error", "log", "principal", "shared", "signing_key"],
+        ),
+        (
             "open",
             &[
                 "access",
@@ -120,21 +127,15 @@ const AUTHORITY: Rooms = Rooms {
                 "shared",
                 "signing_key",
                 "verified",
+                "watch",
             ],
         ),
     ],
-    except: &[
-        (
-            "credential/end",
-            "log",
-            "an API key ends with an event, as a session does",
-        ),
-        (
-            "log/subscribers",
-            "operation",
-            "a bound has passed when the settled time says so",
-        ),
-    ],
+    except: &[(
+        "log/subscribers",
+        "operation",
+        "a bound has passed when the settled time says so",
+    )],
 };
 
 const SERVER: Rooms = Rooms {

@@ -21,7 +21,7 @@ use crate::{
 pub struct Fence {
     pub(super) shared: Arc<Shared>,
     /// Those of this node.
-    pub(super) subscribers: Arc<Subscribers>,
+    pub(crate) subscribers: Arc<Subscribers>,
     pub(super) others: Arc<OtherNodes>,
 }
 

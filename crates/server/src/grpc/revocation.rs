@@ -132,7 +132,7 @@ fn frames(
         let _watching = Watching::begin(edge.metrics.watchers());
         let Some(start) = first_message(&mut stream).await? else { return };
         let (inbox, messages) = mpsc::channel(16);
-        let watcher = edge.authority.watch(principal, convert::watch_start(start)?, messages);
+        let watcher = edge.authority.watches().watch(principal, convert::watch_start(start)?, messages);
         let mut watcher = match watcher.await {
             Ok(watcher) => watcher,
             Err(error) => Err(edge.refused(&exchange, error.into()).await)?,

@@ -8,23 +8,25 @@ use std::{sync::Arc, time::Duration, vec};
 
 use tessera_core::{Cursor, Event, FilterDigest, Sequence, Timestamp};
 use tessera_policy::Permission;
-use tessera_store::{StoreError, SubscriberKey};
+use tessera_store::StoreError;
 use tokio::{
     sync::{mpsc, watch as signal},
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
-    Authority,
     credential::error::AuthenticateError,
     error::Unavailable,
     log::{
         error::WatchError,
-        filter::WatchFilter,
-        message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
         subscribers::{EVICTED_FOR, Membership},
     },
     principal::Principal,
+    watch::{
+        filter::WatchFilter,
+        message::{SubscriberMessage, WatchEnd, WatchMessage},
+        watches::Watches,
+    },
 };
 
 /// How many events behind a subscriber may be if it took nothing for a while.
@@ -38,7 +40,7 @@ const READ_STEP: usize = 256;
 
 /// One watch, from its start to its end.
 pub struct Watcher {
-    authority: Arc<Authority>,
+    watches: Arc<Watches>,
     principal: Principal,
     filter: WatchFilter,
     filter_digest: FilterDigest,
@@ -77,128 +79,52 @@ struct Owed {
     nonce: Vec<u8>,
 }
 
-impl Authority {
-    /// Begins a watch of a subscriber whose further messages come from `inbox`.
-    ///
-    /// # Errors
-    /// See [`WatchError`].
-    pub async fn watch(
-        self: &Arc<Self>,
+impl Watcher {
+    /// Everything up to `position` is known to the subscriber.
+    pub(super) fn new(
+        watches: Arc<Watches>,
         principal: Principal,
-        start: WatchStart,
+        filter: WatchFilter,
+        member: Option<Membership>,
         inbox: mpsc::Receiver<SubscriberMessage>,
-    ) -> Result<Watcher, WatchError> {
-        self.check_watch(&principal, &start)?;
-        if *self.shared.draining.borrow() {
-            return Err(Unavailable::Draining.into());
-        }
-        self.check_audiences(&start)?;
-        let filter_digest = start.filter.digest();
-        let position = match &start.at {
-            StartAt::Cursor(text) => self.resume_at(text, filter_digest).await?,
-            StartAt::Earliest => self.shared.store.log().floor(),
-            StartAt::Snapshot | StartAt::Latest => self.shared.committed(),
-        };
-        let acknowledged = match start.at {
-            StartAt::Cursor(_) | StartAt::Latest => position,
-            StartAt::Snapshot | StartAt::Earliest => Sequence(0),
-        };
-        let realm = principal.realm_name().clone();
-        let required = start.subscriber.filter(|_| start.required);
-        let member = required
-            .map(|name| {
-                let owned = SubscriberKey {
-                    realm: realm.clone(),
-                    client: principal.client().clone(),
-                    name,
-                };
-                self.fence
-                    .subscribers
-                    .join(owned, acknowledged, start.staleness_bound)
-            })
-            .transpose()?;
-        if member.is_some() {
-            let kept = self
-                .fence
-                .subscribers
-                .keep_bound(self.shared.store.as_ref(), &realm)
-                .await;
-            kept.map_err(Unavailable::from)?;
-        }
+        position: Sequence,
+    ) -> Self {
         let mut ticks = interval(CHECKPOINT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let snapshot = matches!(start.at, StartAt::Snapshot).then(|| Snapshot {
-            through: position,
-            after: None,
-            items: 0,
-            now: self.shared.clock.settled(),
-        });
-        Ok(Watcher {
-            authority: Arc::clone(self),
+        Self {
             principal,
-            filter: start.filter,
-            filter_digest,
+            filter_digest: filter.digest(),
+            filter,
             member,
             inbox,
             speaks: true,
-            committed: self.shared.store.log().subscribe(),
-            draining: self.shared.draining.subscribe(),
+            committed: watches.shared.store.log().subscribe(),
+            draining: watches.shared.draining.subscribe(),
             ticks,
             batch: Vec::new().into_iter(),
             position,
-            snapshot,
+            snapshot: None,
             owed: None,
             unanswered: None,
             taken_at: Instant::now(),
-        })
-    }
-
-    /// Refuses callers that may not watch, or not as a required subscriber with this bound.
-    fn check_watch(&self, principal: &Principal, start: &WatchStart) -> Result<(), WatchError> {
-        self.shared.require(principal, &Permission::Watch)?;
-        if !start.required {
-            return Ok(());
-        }
-        self.shared.require(principal, &Permission::RequireWatch)?;
-        if start.staleness_bound > self.staleness_bound_max {
-            return Err(WatchError::BoundTooLong {
-                max: self.staleness_bound_max.0,
-            });
-        }
-        Ok(())
-    }
-
-    /// A subscriber whose audience is misspelled would refuse every token and never learn why. A subscriber that
-    /// resumes began when the catalogue had its audience, and may continue with the tokens that are left.
-    fn check_audiences(&self, start: &WatchStart) -> Result<(), WatchError> {
-        if matches!(start.at, StartAt::Cursor(_)) {
-            return Ok(());
-        }
-        let policy = self.shared.policy();
-        let catalogue = policy.catalogue();
-        let mut audiences = start.filter.audiences.iter();
-        match audiences.find(|audience| !catalogue.has_audience(audience)) {
-            Some(audience) => Err(WatchError::AudienceUnknown {
-                audience: audience.clone(),
-                nearest: catalogue.nearest_audience(audience.as_str()),
-            }),
-            None => Ok(()),
+            watches,
         }
     }
 
-    async fn resume_at(&self, text: &str, filter_digest: FilterDigest) -> Result<Sequence, WatchError> {
-        let cursor = self.fence.own_cursor(text).await?;
-        if cursor.filter != FilterDigest::NONE && cursor.filter != filter_digest {
-            return Err(WatchError::CursorInvalid);
+    /// Begins with everything that is revoked at its position.
+    pub(super) fn with_snapshot(self) -> Self {
+        let snapshot = Snapshot {
+            through: self.position,
+            after: None,
+            items: 0,
+            now: self.watches.shared.clock.settled(),
+        };
+        Self {
+            snapshot: Some(snapshot),
+            ..self
         }
-        if cursor.sequence < self.shared.store.log().floor() {
-            return Err(WatchError::CursorExpired);
-        }
-        Ok(cursor.sequence)
     }
-}
 
-impl Watcher {
     /// The next message, once the subscriber has room for it.
     ///
     /// # Errors
@@ -216,7 +142,7 @@ impl Watcher {
     /// A subscriber that takes nothing for long, while many events happen, is told so instead of receiving old events.
     fn check_pace(&self) -> Result<(), WatchEnd> {
         let behind = self.committed.borrow().0.saturating_sub(self.position.0);
-        if behind > BEHIND_MAX && self.taken_at.elapsed() > self.authority.watch_stall_max {
+        if behind > BEHIND_MAX && self.taken_at.elapsed() > self.watches.stall_max {
             return Err(WatchEnd::SlowConsumer(self.cursor()));
         }
         Ok(())
@@ -279,7 +205,7 @@ impl Watcher {
                 self.owe_current_checkpoint(nonce, since).await;
             }
             Some(SubscriberMessage::Ack(cursor)) => {
-                let cursor = self.authority.fence.own_cursor(&cursor).await;
+                let cursor = self.watches.fence.own_cursor(&cursor).await;
                 let cursor = cursor.map_err(|error| match error {
                     WatchError::Unavailable(error) => WatchEnd::Failed(error),
                     _ => WatchEnd::CursorInvalid,
@@ -299,15 +225,15 @@ impl Watcher {
             }
             return Ok(());
         }
-        match self.authority.credentials.still_works(&self.principal).await {
+        match self.watches.credentials.still_works(&self.principal).await {
             Ok(()) => {}
             // The store may come back; without a checkpoint the subscriber knows how stale its state is.
-            Err(AuthenticateError::Unavailable(_)) if self.authority.shared.is_one_of_several() => {
+            Err(AuthenticateError::Unavailable(_)) if self.watches.shared.is_one_of_several() => {
                 return Ok(());
             }
             Err(error) => return Err(WatchEnd::Refused(error)),
         }
-        let allowed = self.authority.shared.require(&self.principal, &Permission::Watch);
+        let allowed = self.watches.shared.require(&self.principal, &Permission::Watch);
         allowed.map_err(WatchEnd::NotAllowed)?;
         self.owe_checkpoint(Vec::new());
         Ok(())
@@ -316,7 +242,7 @@ impl Watcher {
     /// The answer to a subscriber includes everything that was committed before it asked. If the current position is
     /// not known, the answer is sent once it is known.
     async fn owe_current_checkpoint(&mut self, nonce: Vec<u8>, since: Instant) {
-        match self.authority.shared.current().await {
+        match self.watches.shared.current().await {
             Ok(()) => self.owe_checkpoint(nonce),
             Err(error) => {
                 tracing::debug!(%error, "a subscriber is not answered");
@@ -337,8 +263,8 @@ impl Watcher {
                 through: snapshot.through,
                 realm: self.principal.realm_name().clone(),
             };
-            snapshot.after = Some(self.authority.shared.store.log().floor());
-            let left = self.authority.shared.store.events_below_floor().await;
+            snapshot.after = Some(self.watches.shared.store.log().floor());
+            let left = self.watches.shared.store.events_below_floor().await;
             self.batch = left.map_err(|error| WatchEnd::Failed(error.into()))?.into_iter();
             self.snapshot = Some(snapshot);
             return Ok(begin);
@@ -377,7 +303,7 @@ impl Watcher {
 
     /// The checkpoint, once its statement on the keys is true at its position; later if that is not known.
     async fn pay(&mut self, owed: Owed) -> Option<WatchMessage> {
-        match self.authority.signing_keys.keys_reach(self.position).await {
+        match self.watches.signing_keys.keys_reach(self.position).await {
             Ok(()) => Some(self.checkpoint(owed.nonce)),
             Err(error) => {
                 tracing::debug!(%error, "a checkpoint waits for the signing keys");
@@ -396,15 +322,15 @@ impl Watcher {
         WatchMessage::Checkpoint {
             through: self.cursor(),
             nonce,
-            server_time: self.authority.shared.clock.now(),
-            policy: self.authority.shared.policy().revision().clone(),
-            key_set: self.authority.signing_keys.in_use().digest(realm).to_owned(),
+            server_time: self.watches.shared.clock.now(),
+            policy: self.watches.shared.policy().revision().clone(),
+            key_set: self.watches.signing_keys.in_use().digest(realm).to_owned(),
             realm: realm.clone(),
         }
     }
 
     async fn read(&self, after: Sequence) -> Result<Vec<Arc<Event>>, WatchEnd> {
-        match self.authority.shared.store.events(after, READ_STEP).await {
+        match self.watches.shared.store.events(after, READ_STEP).await {
             Ok(batch) => Ok(batch.events),
             Err(StoreError::EventsForgotten) => Err(WatchEnd::CursorExpired),
             Err(error) => Err(WatchEnd::Failed(error.into())),
@@ -417,7 +343,7 @@ impl Watcher {
 
     fn heard(&self, acknowledged: Option<Sequence>) {
         if let Some(member) = &self.member {
-            self.authority.fence.subscribers.heard(member, acknowledged);
+            self.watches.fence.subscribers.heard(member, acknowledged);
         }
     }
 
@@ -426,7 +352,7 @@ impl Watcher {
     }
 
     fn cursor_at(&self, sequence: Sequence) -> Cursor {
-        self.authority.shared.cursor_of(sequence, self.filter_digest)
+        self.watches.shared.cursor_of(sequence, self.filter_digest)
     }
 }
 

@@ -7,7 +7,8 @@ use tessera_core::{Cursor, Event, PolicyRevision, RealmName, Sequence, Subscribe
 use crate::{
     credential::error::AuthenticateError,
     error::{CallNotAllowed, Unavailable},
-    log::{filter::WatchFilter, subscribers::StalenessBound},
+    log::subscribers::StalenessBound,
+    watch::filter::WatchFilter,
 };
 
 /// Where a watch begins, and which events it receives.
