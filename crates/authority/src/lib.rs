@@ -33,13 +33,9 @@ mod turns;
 mod verified;
 mod watch;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tessera_core::{Cursor, Realm, RealmName, Timestamp};
+use tessera_core::{Cursor, Realm, RealmName, Seconds, Timestamp};
 use tessera_policy::Policy;
 use tessera_store::{CommitObserver, Priority};
 
@@ -82,8 +78,10 @@ pub use log::{
 };
 pub use open::{Options, check_realms, check_signing_keys};
 pub use operation::{
-    backup::{BackupError, BackupPart, BackupState, BackupStream, MadeBackup},
+    backup::{BackupError, BackupPart, BackupState, BackupStream, Backups, MadeBackup},
+    purge::Purging,
     restore::{Restored, Restoring, end_everything},
+    timekeeping::Timekeeping,
 };
 pub use others::OtherNodes;
 pub use page::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
@@ -124,7 +122,7 @@ pub use watch::{
     watches::Watches,
 };
 
-use crate::{heavy::Heavy, operation::backup::Backups, shared::Shared};
+use crate::{heavy::Heavy, shared::Shared};
 
 /// A disk on which a commit takes longer is considered stalled: no request can be served.
 const COMMIT_MAX: Duration = Duration::from_secs(5);
@@ -147,10 +145,10 @@ pub struct Authority {
     pub(crate) sessions: Sessions,
     pub(crate) watches: Arc<Watches>,
     pub(crate) fence: Arc<Fence>,
-    pub(crate) backups: Backups,
+    pub(crate) backups: Arc<Backups>,
+    pub(crate) purging: Purging,
+    pub(crate) timekeeping: Timekeeping,
     pub(crate) others: Arc<OtherNodes>,
-    /// How often dead data was removed.
-    pub(crate) purges: AtomicU64,
 }
 
 impl Authority {
@@ -238,6 +236,36 @@ impl Authority {
         &self.audit
     }
 
+    /// Keeps the time, records which API keys are used, and removes dead data, for as long as it is polled. Audit
+    /// records are kept for `audit_retention`.
+    pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
+        tokio::join!(
+            self.timekeeping.keep_time(),
+            self.audit.keep_signing_audit(),
+            self.credentials.keep_noting_use(),
+            self.credentials.keep_counting_ending_api_keys(),
+            self.purging.keep_purging(audit_retention)
+        );
+    }
+
+    /// Backups.
+    #[must_use]
+    pub fn backups(&self) -> &Arc<Backups> {
+        &self.backups
+    }
+
+    /// Removing dead data.
+    #[must_use]
+    pub fn purging(&self) -> &Purging {
+        &self.purging
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn timekeeping(&self) -> &Timekeeping {
+        &self.timekeeping
+    }
+
     /// The sinks of the audit trail.
     #[must_use]
     pub fn audit_sinks(&self) -> &AuditSinks {
@@ -318,7 +346,7 @@ impl Authority {
         drop(self.refusals.flush(true).await);
         // Without these writes, the stored times are only too early.
         drop(self.credentials.write_used_api_keys(Priority::Foreground).await);
-        drop(self.note_alive().await);
+        drop(self.timekeeping.note_alive().await);
         self.others.tell_of_the_end().await;
         Ok(self.shared.store.close().await?)
     }

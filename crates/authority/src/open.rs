@@ -1,11 +1,6 @@
 //! Opening an authority: what must be available before the first request.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tessera_core::{Clock, Realm, RealmName, SigningKey, Timestamp};
 use tessera_policy::Policy;
@@ -24,13 +19,13 @@ use crate::{
         fence::Fence,
         subscribers::{StalenessBound, Subscribers},
     },
-    operation::{backup::Backups, timekeeping::setting},
+    operation::{backup::Backups, purge::Purging, timekeeping::Timekeeping},
     others::OtherNodes,
     policy::{apply::realm_unknown, policies::Policies},
     refusal::Refusals,
     report::Report,
     session::sessions::Sessions,
-    shared::Shared,
+    shared::{Shared, setting::setting},
     signing_key::{
         key_set::KeySet,
         lifecycle::{has_active_key, make_key},
@@ -158,7 +153,7 @@ impl Authority {
             },
         ));
         authority.policies.start().await?;
-        authority.note_start().await?;
+        authority.timekeeping.note_start().await?;
         authority.begin_following();
         Ok(authority)
     }
@@ -196,6 +191,9 @@ impl Authority {
             &policy_changes,
         ));
         Self {
+            timekeeping: Timekeeping::new(&shared, &signing_keys),
+            purging: Purging::new(&shared, &credentials, &refusals),
+            backups: Arc::new(Backups::new(&shared, given.settings.last_backup)),
             watches: Arc::new(Watches::new(
                 &shared,
                 &credentials,
@@ -222,9 +220,7 @@ impl Authority {
             audit,
             signing_keys,
             fence,
-            backups: Backups::new(given.settings.last_backup),
             others,
-            purges: AtomicU64::default(),
             shared,
         }
     }

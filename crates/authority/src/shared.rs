@@ -4,6 +4,7 @@
 pub(crate) mod followed;
 pub(crate) mod position;
 pub(crate) mod rollback;
+pub(crate) mod setting;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

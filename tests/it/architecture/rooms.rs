@@ -87,7 +87,16 @@ const AUTHORITY: Rooms = Rooms {
         ),
         (
             "operation",
-            &["error", "log", "principal", "session", "signing_key"],
+            &[
+                "credential",
+                "error",
+                "log",
+                "principal",
+                "refusal",
+                "session",
+                "shared",
+                "signing_key",
+            ],
         ),
         (
             "policy",
@@ -131,11 +140,7 @@ const AUTHORITY: Rooms = Rooms {
             ],
         ),
     ],
-    except: &[(
-        "log/subscribers",
-        "operation",
-        "a bound has passed when the settled time says so",
-    )],
+    except: &[],
 };
 
 const SERVER: Rooms = Rooms {
@@ -194,19 +199,7 @@ const SERVER: Rooms = Rooms {
 
 /// Existing cycles: the crate, the common beginning of all files' paths in the cycle, and why. A cycle that is removed
 /// leaves this list, and no new one enters it.
-const CIRCLES: [(&str, &[&str], &str); 17] = [
-    (
-        "authority",
-        &[
-            "",
-            "log/subscribers",
-            "operation/backup",
-            "operation/timekeeping",
-            "signing_key/key_set",
-            "signing_key/rotate",
-        ],
-        "`Authority` is in lib.rs beside what it is composed of",
-    ),
+const CIRCLES: [(&str, &[&str], &str); 16] = [
     ("authority", &["issuance/issue"], "the parts of one use case"),
     ("authority", &["issuance/refresh"], "the parts of one use case"),
     (

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     log::error::{SubscriberError, WatchError},
-    operation::timekeeping::setting,
+    shared::setting::setting,
 };
 
 /// How long a subscriber keeps answering without a checkpoint.

@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use crate::{
-    Authority,
     error::{CallNotAllowed, Unavailable, from_store},
     principal::Principal,
+    shared::Shared,
 };
 
 /// How many bytes of a backup are given at once.
@@ -73,9 +73,9 @@ pub struct MadeBackup {
     pub tail: BackupTail,
 }
 
-/// The state of backups.
-#[derive(Debug)]
-pub(crate) struct Backups {
+/// Backups, of which one is made at a time.
+pub struct Backups {
+    shared: Arc<Shared>,
     /// Held while one is made.
     turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<BackupState>,
@@ -99,8 +99,10 @@ pub struct BackupStream {
 }
 
 impl Backups {
-    pub(crate) fn new(last: Option<LastBackup>) -> Self {
+    /// `last` is the last backup that the store knows.
+    pub(crate) fn new(shared: &Arc<Shared>, last: Option<LastBackup>) -> Self {
         Self {
+            shared: Arc::clone(shared),
             turn: Arc::default(),
             state: Mutex::new(BackupState {
                 last,
@@ -129,7 +131,7 @@ impl BackupStream {
     }
 }
 
-impl Authority {
+impl Backups {
     /// Makes a backup of all realms. Dropping the returned stream ends the work.
     ///
     /// # Errors
@@ -140,15 +142,15 @@ impl Authority {
             let required = format!("{} in a production realm", Permission::CreateBackup.scope());
             return Err(principal.not_allowed(required).into());
         }
-        let turn = Arc::clone(&self.backups.turn).try_lock_owned();
+        let turn = Arc::clone(&self.turn).try_lock_owned();
         let turn = turn.map_err(|_| BackupError::Running)?;
         let (sender, parts) = mpsc::channel(PIECES_MAX);
         let making = Making {
-            authority: Arc::clone(self),
+            backups: Arc::clone(self),
             principal: principal.clone(),
             sender,
         };
-        self.backups.state.lock().is_running = true;
+        self.state.lock().is_running = true;
         tokio::spawn(making.run(turn));
         Ok(BackupStream {
             parts,
@@ -159,7 +161,7 @@ impl Authority {
     /// The state of backups.
     #[must_use]
     pub fn backup_state(&self) -> BackupState {
-        *self.backups.state.lock()
+        *self.state.lock()
     }
 
     fn backup_head(&self) -> BackupHead {
@@ -179,7 +181,7 @@ impl Authority {
 
 /// A backup in progress.
 struct Making {
-    authority: Arc<Authority>,
+    backups: Arc<Backups>,
     principal: Principal,
     sender: mpsc::Sender<Result<BackupPart, BackupError>>,
 }
@@ -189,7 +191,7 @@ impl Making {
     async fn run(self, turn: OwnedMutexGuard<()>) {
         let made = self.make().await;
         {
-            let mut state = self.authority.backups.state.lock();
+            let mut state = self.backups.state.lock();
             state.is_running = false;
             match &made {
                 Ok(made) => state.last = Some(last(made)),
@@ -211,11 +213,11 @@ impl Making {
 
     async fn make(&self) -> Result<MadeBackup, BackupError> {
         let packer = Arc::new(Mutex::new(Packer::default()));
-        let head = self.authority.backup_head();
+        let head = self.backups.backup_head();
         packer.lock().add(&Item::Head(head.clone()))?;
-        let end = self.authority.shared.store.back_up(self.visitor(&packer)).await;
+        let end = self.backups.shared.store.back_up(self.visitor(&packer)).await;
         let end = end.map_err(|error| self.failed(error))?;
-        let made_at = self.authority.shared.now();
+        let made_at = self.backups.shared.now();
         let (records, rest) = packer.lock().finish(end.clone(), made_at)?;
         for bytes in rest {
             self.give(bytes, records).await?;
@@ -264,7 +266,7 @@ impl Making {
             StoreBackupError::BrokenOff => Unavailable::OutOfTime.into(),
             StoreBackupError::Overtaken => BackupError::Overtaken,
             StoreBackupError::Store(error) => {
-                if self.authority.takes_writes() {
+                if self.backups.shared.store.health().takes_writes {
                     tracing::error!(%error, "the backup could not read what is kept");
                 }
                 error.into()
@@ -286,7 +288,7 @@ impl Making {
             settings: vec![SettingChange::BackedUp(last(made))],
             ..Changes::default()
         };
-        self.authority.shared.store.write(changes).await.map(drop)
+        self.backups.shared.store.write(changes).await.map(drop)
     }
 }
 

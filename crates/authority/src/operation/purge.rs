@@ -5,14 +5,17 @@
 //! removed.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tessera_core::{Seconds, Timestamp};
 use tessera_store::PurgeBefore;
 
-use crate::{Authority, error::Unavailable};
+use crate::{credential::credentials::Credentials, error::Unavailable, refusal::Refusals, shared::Shared};
 
 /// Rows removed in one commit.
 const STEP: usize = 500;
@@ -20,26 +23,37 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The number of purges between two searches for dead API keys: at the start, and about each hour.
 const API_KEYS_EACH: u64 = 720;
 
-impl Authority {
-    /// Keeps the time, records which API keys are used, and removes dead data, for as long as it is polled. Audit
-    /// records are kept for `audit_retention`.
-    pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
-        tokio::join!(
-            Arc::clone(&self).keep_time(),
-            self.audit.keep_signing_audit(),
-            self.credentials.keep_noting_use(),
-            self.credentials.keep_counting_ending_api_keys(),
-            self.keep_purging(audit_retention)
-        );
+/// Removes dead data, and records what was refused.
+pub struct Purging {
+    shared: Arc<Shared>,
+    credentials: Arc<Credentials>,
+    refusals: Arc<Refusals>,
+    /// How often dead data was removed.
+    purges: AtomicU64,
+}
+
+impl Purging {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        credentials: &Arc<Credentials>,
+        refusals: &Arc<Refusals>,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            credentials: Arc::clone(credentials),
+            refusals: Arc::clone(refusals),
+            purges: AtomicU64::default(),
+        }
     }
 
-    async fn keep_purging(self: &Arc<Self>, audit_retention: Seconds) {
+    /// Records refusals and removes dead data, for as long as it is polled.
+    pub(crate) async fn keep_purging(&self, audit_retention: Seconds) {
         loop {
             tokio::time::sleep(INTERVAL).await;
             if let Err(error) = self.refusals.flush(false).await {
                 tracing::warn!(%error, "refusals can't be recorded in the audit trail");
             }
-            if self.clock_state().is_stepped {
+            if self.shared.clock.observe().is_stepped {
                 continue;
             }
             if let Err(error) = self.purge(self.shared.clock.settled(), audit_retention).await {

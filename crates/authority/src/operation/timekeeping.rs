@@ -7,9 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use tessera_core::{ClockState, RealmLimits, Seconds, Timestamp};
-use tessera_store::{Changes, SettingChange, StoreError};
+use tessera_store::{SettingChange, StoreError};
 
-use crate::Authority;
+use crate::{
+    shared::{Shared, setting::setting},
+    signing_key::signing_keys::SigningKeys,
+};
 
 /// How often the clock is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +29,20 @@ struct Heartbeat {
     busy_until: Timestamp,
 }
 
-impl Authority {
+/// Watches the clock, and does what is due at a time.
+pub struct Timekeeping {
+    shared: Arc<Shared>,
+    signing_keys: Arc<SigningKeys>,
+}
+
+impl Timekeeping {
+    pub(crate) fn new(shared: &Arc<Shared>, signing_keys: &Arc<SigningKeys>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            signing_keys: Arc::clone(signing_keys),
+        }
+    }
+
     /// The state of the clock, compared with the machine's.
     #[must_use]
     pub fn clock_state(&self) -> ClockState {
@@ -34,7 +50,7 @@ impl Authority {
     }
 
     /// Checks the clock, and records that the authority serves, for as long as it is polled.
-    pub(crate) async fn keep_time(self: Arc<Self>) {
+    pub(crate) async fn keep_time(&self) {
         let mut heartbeat = Heartbeat {
             written: None,
             busy_until: Timestamp::EPOCH,
@@ -75,14 +91,6 @@ impl Authority {
             .write(setting(SettingChange::Started { now, settled }))
             .await?;
         Ok(())
-    }
-}
-
-/// Changes that consist of one setting.
-pub(crate) fn setting(change: SettingChange) -> Changes {
-    Changes {
-        settings: vec![change],
-        ..Changes::default()
     }
 }
 

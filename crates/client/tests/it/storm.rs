@@ -148,7 +148,9 @@ impl Storm {
         // If the log no longer has the events after the verifier's cursor, it needs a snapshot.
         if self.dice.once_in(50) {
             let authority = self.world.kit.authority();
-            let purged = authority.purge(self.world.clock.now(), Seconds::days(90));
+            let purged = authority
+                .purging()
+                .purge(self.world.clock.now(), Seconds::days(90));
             purged.await.unwrap();
             self.outcome.seen.snapshots_forced += 1;
         }

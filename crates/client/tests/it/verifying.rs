@@ -415,6 +415,7 @@ async fn a_cursor_that_expired_means_a_new_snapshot() {
     world
         .kit
         .authority()
+        .purging()
         .purge(horizon, Seconds::days(90))
         .await
         .unwrap();

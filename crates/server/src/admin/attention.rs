@@ -131,7 +131,7 @@ fn places(diagnostics: &[Diagnostic]) -> String {
 }
 
 fn of_clock(authority: &Authority) -> Option<Attention> {
-    let state = authority.clock_state();
+    let state = authority.timekeeping().clock_state();
     state.is_stepped.then(|| {
         let message = format!(
             "the machine's clock stepped by {} s; nothing is removed until it is right, or believed",
@@ -241,7 +241,7 @@ fn of_api_keys(authority: &Authority) -> Vec<Attention> {
 }
 
 fn of_backups(authority: &Authority) -> Option<Attention> {
-    let state = authority.backup_state();
+    let state = authority.backups().backup_state();
     let message = match state.last {
         None => "no backup was ever made".to_owned(),
         Some(last) if last.at.plus(BACKUP_AGE_MAX) < authority.now() => {

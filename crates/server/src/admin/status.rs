@@ -153,7 +153,7 @@ fn other_nodes(authority: &Authority) -> Option<Vec<Value>> {
 }
 
 fn backup(authority: &Authority) -> Value {
-    let state = authority.backup_state();
+    let state = authority.backups().backup_state();
     json!({
         "last_at": state.last.map(|last| last.at.to_rfc3339()),
         "last_sequence": state.last.map(|last| last.position.0),
@@ -194,7 +194,7 @@ fn certificate(tls: &Tls) -> Value {
 }
 
 fn clock(authority: &Authority) -> Value {
-    let state = authority.clock_state();
+    let state = authority.timekeeping().clock_state();
     json!({
         "stepped": state.is_stepped,
         "offset_millis": state.offset_millis,

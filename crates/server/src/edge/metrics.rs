@@ -146,7 +146,7 @@ impl Metrics {
         self.nodes.set(authority);
         self.policy.set(&authority.policies().policy_status());
         self.machine.set(authority);
-        self.backups.set(&authority.backup_state());
+        self.backups.set(&authority.backups().backup_state());
         self.keys.set(authority);
         self.audit.set(authority);
         self.process.set();

@@ -26,7 +26,7 @@ impl BackupService for Backups {
     ) -> Result<Response<Self::CreateBackupStream>, Status> {
         let exchange = exchange(request.extensions())?;
         let begin = async |caller: Caller| {
-            let backup = self.0.authority.create_backup(&caller.principal)?;
+            let backup = self.0.authority.backups().create_backup(&caller.principal)?;
             caller.changed("backup begun", "all realms");
             Ok((caller, backup))
         };

@@ -605,6 +605,7 @@ async fn a_key_that_is_dead_for_long_is_forgotten_unless_a_session_needs_it() {
     world.clock.advance(Seconds::days(31));
     world
         .authority
+        .purging()
         .purge(world.clock.now(), Seconds::days(90))
         .await
         .unwrap();
@@ -945,7 +946,7 @@ async fn a_dead_key_is_kept_while_a_key_that_came_of_it_is() {
         let (now, audit) = (world.clock.now(), Seconds::days(90));
         // The number of purges between two checks of API keys.
         for _ in 0..720 {
-            world.authority.purge(now, audit).await.unwrap();
+            world.authority.purging().purge(now, audit).await.unwrap();
         }
         let mut left = Vec::new();
         for id in &all {

@@ -58,7 +58,7 @@ async fn a_backup_has_all_realms_and_is_told_of() {
     assert_eq!(backup.sequence, world.authority.position().sequence.0);
     assert_eq!(backup.log_id, store.log().id().to_string());
 
-    let last = world.authority.backup_state();
+    let last = world.authority.backups().backup_state();
     assert_eq!((last.is_running, last.failed), (false, 0));
     assert_eq!(last.last.unwrap().position.0, backup.sequence);
     let audit = store.audit(0, 1000).await.unwrap();
@@ -85,7 +85,7 @@ async fn it_takes_a_permission_in_a_realm_that_speaks_for_all() {
             "{realm} {client}"
         );
     }
-    assert_eq!(world.authority.backup_state().failed, 0);
+    assert_eq!(world.authority.backups().backup_state().failed, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,7 +96,7 @@ async fn one_is_made_at_a_time_and_who_leaves_ends_it() {
     let (waits, release) = store.hold_next();
     let first = begin(&admin).await.unwrap();
     soon("the audit record of the first", waits).await.unwrap();
-    assert!(world.authority.backup_state().is_running);
+    assert!(world.authority.backups().backup_state().is_running);
     let refused = begin(&admin).await.unwrap_err();
     assert_eq!(reason(&refused), "ResourceExhausted / BACKUP_RUNNING");
     assert!(refused.message().contains("one is made at a time"), "{refused}");
@@ -130,6 +130,6 @@ async fn a_backup_that_cannot_be_recorded_is_not_made() {
     release.send(()).unwrap();
     let failed = rest(parts).await.unwrap_err();
     assert_eq!(reason(&failed), "Unavailable / STORE_UNAVAILABLE");
-    assert_eq!(world.authority.backup_state().failed, 1);
-    assert_eq!(world.authority.backup_state().last, None);
+    assert_eq!(world.authority.backups().backup_state().failed, 1);
+    assert_eq!(world.authority.backups().backup_state().last, None);
 }

@@ -153,7 +153,12 @@ async fn a_client_has_no_more_sessions_than_it_may() {
     // After the ended sessions are removed there is room again.
     world.clock.advance(Seconds::days(200));
     let horizon = world.authority.now();
-    world.authority.purge(horizon, Seconds::days(90)).await.unwrap();
+    world
+        .authority
+        .purging()
+        .purge(horizon, Seconds::days(90))
+        .await
+        .unwrap();
     app.issue_for("user:ann").await;
 }
 

@@ -77,7 +77,12 @@ async fn a_cursor_that_is_older_than_the_log_starts_again_with_a_snapshot() {
         .await
         .unwrap();
     let horizon = world.authority.now();
-    world.authority.purge(horizon, Seconds::days(90)).await.unwrap();
+    world
+        .authority
+        .purging()
+        .purge(horizon, Seconds::days(90))
+        .await
+        .unwrap();
     let watch = async |cursor: &str| {
         let start = WatchStart {
             from: Some(From::Cursor(cursor.to_owned())),
@@ -109,6 +114,7 @@ async fn purging_forgets_dead_sessions_and_keeps_the_living() {
     world.clock.advance(Seconds::days(2));
     world
         .authority
+        .purging()
         .purge(world.authority.now(), Seconds::days(90))
         .await
         .unwrap();
@@ -161,6 +167,7 @@ async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() 
     world.clock.advance(Seconds::days(3));
     world
         .authority
+        .purging()
         .purge(world.authority.now(), Seconds::days(90))
         .await
         .unwrap();
@@ -183,6 +190,7 @@ async fn a_revoked_subject_stays_revoked_although_its_event_was_purged() {
     world.clock.advance(Seconds::days(3));
     world
         .authority
+        .purging()
         .purge(world.authority.now(), Seconds::days(90))
         .await
         .unwrap();

@@ -46,8 +46,10 @@ impl MachineMetrics {
 
     #[expect(clippy::cast_precision_loss, reason = "a float holds every time exactly")]
     pub(super) fn set(&self, authority: &Authority) {
-        let state = authority.clock_state();
-        self.purges.inner().store(authority.purges(), Ordering::Relaxed);
+        let state = authority.timekeeping().clock_state();
+        self.purges
+            .inner()
+            .store(authority.purging().purges(), Ordering::Relaxed);
         self.steps.inner().store(state.steps, Ordering::Relaxed);
         self.offset.set(state.offset_millis as f64 / 1000.0);
         self.stepped.set(state.is_stepped.into());
