@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use super::{directory::sync_directory, state_hash::StateHash, syncing::Syncing};
 
 /// The newest format of a data directory that this version knows.
-pub(super) const FORMAT: u32 = 8;
+pub(super) const FORMAT: u32 = 9;
 
 const MAGIC: &[u8; 8] = b"TSRSEAL\n";
 const BLOCK: u64 = 4096;

@@ -125,6 +125,7 @@ CREATE TABLE audit_sink (
     position bigint NOT NULL
 );
 
+-- A record begins with the version of its encoding, which is 2.
 CREATE TABLE audit (
     position bigint PRIMARY KEY,
     at bigint NOT NULL,
