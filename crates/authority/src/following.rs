@@ -12,7 +12,10 @@ use tessera_core::EventBody;
 use tessera_store::{Reads, StoreError};
 use tokio::time::timeout;
 
-use crate::{Authority, error::Unavailable};
+use crate::{
+    audit::trail::AuditTrail, credential::credentials::Credentials, error::Unavailable, others::OtherNodes,
+    policy::policies::Policies, shared::Shared, signing_key::signing_keys::SigningKeys,
+};
 
 /// How often a node checks for changes without an event, and tells others how far its subscribers are.
 const TICK: Duration = Duration::from_millis(100);
@@ -52,15 +55,19 @@ impl Changed {
     }
 }
 
-impl Authority {
-    /// Whether this node can't follow the changes of others, and so answers no call.
-    #[must_use]
-    pub fn is_stuck(&self) -> bool {
-        self.shared.followed.is_stuck()
-    }
+/// Follows other nodes, and tells them of this one.
+pub(crate) struct Following {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) others: Arc<OtherNodes>,
+    pub(crate) signing_keys: Arc<SigningKeys>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) policies: Arc<Policies>,
+    pub(crate) audit: Arc<AuditTrail>,
+}
 
-    /// Follows in a separate task, until the authority is dropped. Does nothing if only this process uses the store.
-    pub(crate) fn begin_following(self: &Arc<Self>) {
+impl Following {
+    /// Follows in a separate task, until it is dropped. Does nothing if only this process uses the store.
+    pub(crate) fn begin(self: &Arc<Self>) {
         if self.shared.is_one_of_several() {
             tokio::spawn(follow(Arc::downgrade(self)));
         }
@@ -98,8 +105,7 @@ impl Authority {
             let state = self.shared.store.read(Reads::default().settings()).await?;
             let settings = state.settings.clone().unwrap_or_default();
             self.credentials.disabled.replace(settings.disabled_clients);
-            self.sinks
-                .follow(&settings.audit_sinks, |name| self.audit.delivers_to(name));
+            self.audit.follow_sinks(&settings.audit_sinks);
             self.policies.note_reconciled(settings.policy_reconciled);
             if let Some(revision) = state.policy_in_force() {
                 self.policies.follow_policy(revision).await?;
@@ -110,39 +116,39 @@ impl Authority {
     }
 }
 
-async fn follow(authority: Weak<Authority>) {
+async fn follow(weak: Weak<Following>) {
     let mut looked_at: Option<Instant> = None;
     loop {
-        let Some(authority) = authority.upgrade() else {
+        let Some(following) = weak.upgrade() else {
             return;
         };
         let looks_at_all = looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
-        let followed = authority.follow_on(looks_at_all).await;
+        let followed = following.follow_on(looks_at_all).await;
         let is_stuck = followed.is_err();
-        authority.shared.followed.set_stuck(is_stuck);
+        following.shared.followed.set_stuck(is_stuck);
         // Also if this node can't follow: others wait for its subscribers, and do its work.
         let told = async {
-            authority.others.look().await?;
-            authority.others.tell(authority.shared.followed.position()).await
+            following.others.look().await?;
+            following.others.tell(following.shared.followed.position()).await
         };
         match followed.and(told.await) {
             Ok(()) => {
                 if looks_at_all {
                     looked_at = Some(Instant::now());
                 }
-                authority.policies.take_over_reconciling();
+                following.policies.take_over_reconciling();
             }
             Err(Unavailable::Store(StoreError::Closed)) => return,
             Err(error) => {
                 tracing::debug!(%error, is_stuck, "other nodes are not followed, or not told");
-                drop(authority);
+                drop(following);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         }
-        let mut committed = authority.shared.store.log().subscribe();
-        let position = authority.shared.followed.position();
-        drop(authority);
+        let mut committed = following.shared.store.log().subscribe();
+        let position = following.shared.followed.position();
+        drop(following);
         // Ready at once if something was committed in the meantime.
         drop(timeout(TICK, committed.wait_for(|committed| *committed > position)).await);
     }

@@ -8,11 +8,12 @@ use tessera_store::{Changes, Reads, SettingChange, Settings, Store, StoreError};
 use tessera_token::ServerKeys;
 
 use crate::{
-    Authority,
     access::accepted::Access,
     audit::{sink::AuditSinks, trail::AuditTrail},
+    authority::Authority,
     credential::credentials::Credentials,
     error::SetupError,
+    following::Following,
     heavy::Heavy,
     issuance::issuer::Issuance,
     log::{
@@ -154,7 +155,7 @@ impl Authority {
         ));
         authority.policies.start().await?;
         authority.timekeeping.note_start().await?;
-        authority.begin_following();
+        authority.following.begin();
         Ok(authority)
     }
 
@@ -165,11 +166,7 @@ impl Authority {
         let sinks = Arc::new(sinks);
         let subscribers = Arc::new(Subscribers::new(given.settings.staleness_bounds));
         let policy_changes = Arc::default();
-        let report = Report {
-            subscribers: Arc::clone(&subscribers),
-            sinks: Arc::clone(&sinks),
-            policy_changes: Arc::clone(&policy_changes),
-        };
+        let report = Report::new(&subscribers, &sinks, &policy_changes);
         let others = Arc::new(OtherNodes::new(&shared, Box::new(report)));
         let fence = Arc::new(Fence::new(&shared, &subscribers, &others));
         let signing_keys = Arc::new(SigningKeys::new(&shared, &fence, given.keys, given.key_rotation));
@@ -190,6 +187,14 @@ impl Authority {
             given.policy_directory,
             &policy_changes,
         ));
+        let following = Arc::new(Following {
+            shared: Arc::clone(&shared),
+            others: Arc::clone(&others),
+            signing_keys: Arc::clone(&signing_keys),
+            credentials: Arc::clone(&credentials),
+            policies: Arc::clone(&policies),
+            audit: Arc::clone(&audit),
+        });
         Self {
             timekeeping: Timekeeping::new(&shared, &signing_keys),
             purging: Purging::new(&shared, &credentials, &refusals),
@@ -216,11 +221,11 @@ impl Authority {
             credentials,
             sinks,
             policies,
-            heavy,
             audit,
             signing_keys,
             fence,
             others,
+            following,
             shared,
         }
     }

@@ -10,10 +10,24 @@ use crate::{audit::sink::AuditSinks, log::subscribers::Subscribers, others::This
 
 /// The parts of this node that the others know.
 pub(crate) struct Report {
-    pub(crate) subscribers: Arc<Subscribers>,
-    pub(crate) sinks: Arc<AuditSinks>,
+    subscribers: Arc<Subscribers>,
+    sinks: Arc<AuditSinks>,
     /// Held while a policy is put in force here, or live sessions are reconciled with it.
-    pub(crate) policy_changes: Arc<Mutex<()>>,
+    policy_changes: Arc<Mutex<()>>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        subscribers: &Arc<Subscribers>,
+        sinks: &Arc<AuditSinks>,
+        policy_changes: &Arc<Mutex<()>>,
+    ) -> Self {
+        Self {
+            subscribers: Arc::clone(subscribers),
+            sinks: Arc::clone(sinks),
+            policy_changes: Arc::clone(policy_changes),
+        }
+    }
 }
 
 impl ThisNode for Report {

@@ -56,9 +56,9 @@ fn figures_of_the_house() {
 }
 
 /// `clone()` for each thousand lines of `authority`.
-const CLONES_MAX: f64 = 27.5;
+const CLONES_MAX: f64 = 25.2;
 /// Imports of a parent module, in all crates.
-const BACK_UP_MAX: usize = 82;
+const BACK_UP_MAX: usize = 80;
 /// Methods of the port that each backend has; what only several nodes need is not among them.
 const PORT_METHODS_MAX: usize = 19;
 

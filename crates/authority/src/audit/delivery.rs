@@ -1,5 +1,7 @@
 //! Which node delivers to a sink of the audit trail: only one of all nodes does.
 
+use std::collections::BTreeMap;
+
 use tessera_store::{OtherNode, StoreError};
 
 use crate::{audit::trail::AuditTrail, error::Unavailable};
@@ -48,6 +50,11 @@ impl AuditTrail {
         self.sinks.kept_position(sink).await
     }
 
+    /// Takes the positions of the sinks that other nodes deliver to, as the store has them.
+    pub(crate) fn follow_sinks(&self, kept: &BTreeMap<String, u64>) {
+        self.sinks.follow(kept, |name| self.delivers_to(name));
+    }
+
     /// The other node that delivers to a sink, if another one does.
     #[must_use]
     pub fn delivered_by(&self, sink: &str) -> Option<String> {
@@ -64,7 +71,7 @@ fn delivers(other: &OtherNode, sink: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use tessera_core::Sequence;
     use tessera_store::NodeReport;

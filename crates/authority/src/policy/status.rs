@@ -9,6 +9,12 @@ use crate::{
 };
 
 impl Policies {
+    /// How many pieces of work for Plan, Check and Explain run, including those whose callers have left.
+    #[must_use]
+    pub fn policy_work_running(&self) -> usize {
+        self.heavy.running()
+    }
+
     /// The policy in force, and the last attempt to replace it.
     #[must_use]
     pub fn policy_status(&self) -> PolicyStatus {

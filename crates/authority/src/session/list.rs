@@ -2,7 +2,7 @@
 
 use std::{mem::size_of, sync::Arc};
 
-use tessera_core::{ClientName, Condition, Label, RoleName, Scope, Session, SessionId, Subject};
+use tessera_core::{ClientName, Condition, Label, RealmName, RoleName, Scope, Session, SessionId, Subject};
 use tessera_policy::Permission;
 use tessera_store::{Page, PageRequest, SessionIndex, StoredSession};
 
@@ -90,6 +90,14 @@ impl Sessions {
             items,
             next_page_token,
         })
+    }
+
+    /// How many sessions of a realm are stored, including those that ended and are not removed yet.
+    ///
+    /// # Errors
+    /// Fails if the store can't be read.
+    pub async fn session_count(&self, realm: &RealmName) -> Result<u64, Unavailable> {
+        Ok(self.shared.store.session_count(realm).await?)
     }
 
     /// Reads a page in steps, and ends it when it is full.

@@ -56,7 +56,7 @@ async fn session_counts(authority: &Authority) -> Vec<Option<u64>> {
     let mut counts = Vec::new();
     let counting = async {
         for realm in authority.realms().keys() {
-            counts.push(authority.session_count(realm).await.ok());
+            counts.push(authority.sessions().session_count(realm).await.ok());
         }
     };
     drop(timeout(COUNTING_TIME_MAX, counting).await);

@@ -52,7 +52,7 @@ async fn plan(client: Client, files: Vec<PolicyFile>) -> Result<(), Status> {
 async fn runs(world: &World, expected: usize) {
     let what = format!("{expected} running");
     soon(&what, async {
-        while world.authority.policy_work_running() != expected {
+        while world.authority.policies().policy_work_running() != expected {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -98,7 +98,7 @@ async fn plans_whose_callers_leave_leave_nothing_running() {
     runs(&world, 1).await;
     soon("another's plan", plan(other, quick.clone())).await.unwrap();
     assert_eq!(
-        (world.authority.policy_work_running(), calls.len()),
+        (world.authority.policies().policy_work_running(), calls.len()),
         (1, OF_ONE_CLIENT_MAX)
     );
     calls.shutdown().await;

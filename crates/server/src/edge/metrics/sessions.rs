@@ -50,7 +50,7 @@ impl SessionMetrics {
         }
         for realm in authority.realms().keys() {
             // If the store can't be read, `takes_writes` says so, and the last number stays.
-            if let Ok(sessions) = authority.session_count(realm).await {
+            if let Ok(sessions) = authority.sessions().session_count(realm).await {
                 self.sessions.get_or_create(&RealmLabel::of(realm)).set(sessions);
             }
         }
