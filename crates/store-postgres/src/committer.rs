@@ -3,6 +3,7 @@
 //! the other commits.
 
 mod attempt;
+mod waiting;
 
 use std::{
     iter,
@@ -10,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tessera_store::{Placed, StoreError, UnitOfWork};
+use tessera_store::StoreError;
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, mpsc},
     time::sleep,
 };
 
 use self::attempt::{Answers, Attempt, Doubt, attempt, resolve};
+pub(crate) use self::waiting::Waiting;
 use crate::{connect::Connection, error::Failure, node::Node, read_set::ReadSet};
 
 /// How many units one group has at most.
@@ -29,22 +31,6 @@ pub(crate) enum Work {
     Unit(Box<Waiting>),
     /// Commit the background units without others.
     Background,
-}
-
-/// A unit, and its caller.
-pub(crate) struct Waiting {
-    pub(crate) unit: UnitOfWork,
-    pub(crate) answer: oneshot::Sender<Result<Placed, StoreError>>,
-    /// After this the caller no longer waits.
-    pub(crate) deadline: Instant,
-}
-
-impl Waiting {
-    /// Whether nobody waits for it any longer. It must not run then: its caller may have repeated its call at another
-    /// node meanwhile, and gone on from there.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.answer.is_closed()
-    }
 }
 
 /// The queues of the writers.

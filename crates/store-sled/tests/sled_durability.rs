@@ -395,7 +395,7 @@ fn a_newer_format_is_refused() {
     with_store(directory.path(), async |store| put(store, &session(1)).await);
     // The header of the seal in a later version.
     let mut header = b"TSRSEAL\n".to_vec();
-    header.extend_from_slice(&9_u32.to_be_bytes());
+    header.extend_from_slice(&99_u32.to_be_bytes());
     let digest = <sha2::Sha256 as sha2::Digest>::digest(&header);
     header.extend_from_slice(&digest[..8]);
     fs::OpenOptions::new()
@@ -409,8 +409,8 @@ fn a_newer_format_is_refused() {
         matches!(
             refused,
             OpenError::NewerFormat {
-                found: 9,
-                known: 8,
+                found: 99,
+                known: 9,
                 ..
             }
         ),

@@ -258,6 +258,7 @@ impl AuditAction {
     pub fn facts(&self) -> AuditFacts<'_> {
         self.facts_of_tokens()
             .or_else(|| self.facts_of_denial())
+            .or_else(|| self.facts_of_refusal())
             .unwrap_or_else(|| self.facts_of_change())
     }
 }
@@ -333,10 +334,48 @@ impl AuditAction {
         })
     }
 
+    fn facts_of_refusal(&self) -> Option<AuditFacts<'_>> {
+        let mut facts = AuditFacts::default();
+        let times = match self {
+            Self::CallRefused {
+                call,
+                required,
+                times,
+            } => {
+                (facts.call, facts.required) = (Some(call.as_str()), Some(required.as_str()));
+                times
+            }
+            Self::CredentialRefused {
+                api_key,
+                client,
+                times,
+            } => {
+                (facts.api_key, facts.client) = (Some(api_key), Some(client));
+                times
+            }
+            Self::WrongClient {
+                session,
+                client,
+                times,
+            } => {
+                (facts.session, facts.client) = (Some(*session), Some(client));
+                times
+            }
+            _ => return None,
+        };
+        facts.times = Some(*times);
+        Some(facts)
+    }
+
     fn facts_of_change(&self) -> AuditFacts<'_> {
         let mut facts = AuditFacts::default();
         match self {
-            Self::Issued { .. } | Self::Refreshed { .. } | Self::Denied { .. } => {}
+            Self::Issued { .. }
+            | Self::Refreshed { .. }
+            | Self::Denied { .. }
+            | Self::CallRefused { .. }
+            | Self::CredentialRefused { .. }
+            | Self::WrongClient { .. } => {}
             Self::Reused {
                 session,
                 subject,
@@ -372,27 +411,7 @@ impl AuditAction {
                 facts.policy = Some(policy);
                 (facts.narrowed, facts.ended) = (Some(*narrowed), Some(*ended));
             }
-            Self::CallRefused {
-                call,
-                required,
-                times,
-            } => {
-                (facts.call, facts.required, facts.times) =
-                    (Some(call.as_str()), Some(required.as_str()), Some(*times));
-            }
-            Self::CredentialRefused {
-                api_key,
-                client,
-                times,
-            } => {
-                (facts.api_key, facts.client, facts.times) = (Some(api_key), Some(client), Some(*times));
-            }
             Self::Checkpoint { token, .. } => facts.checkpoint = Some(token),
-            Self::WrongClient {
-                session,
-                client,
-                times,
-            } => (facts.session, facts.client, facts.times) = (Some(*session), Some(client), Some(*times)),
             Self::BackedUp { position } => facts.log_position = Some(position.0),
             Self::SubscriberEvicted { client, subscriber } => {
                 (facts.client, facts.subscriber) = (Some(client), Some(subscriber));

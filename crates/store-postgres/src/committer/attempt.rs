@@ -6,8 +6,8 @@ use tessera_core::SessionId;
 use tessera_store::{CommittedGroup, Placed, StoreError};
 use uuid::Uuid;
 
+use super::waiting::Waiting;
 use crate::{
-    committer::Waiting,
     connect::{Connection, Query, all, pipeline},
     error::Failure,
     group::{Group, Ran, write::Finished},

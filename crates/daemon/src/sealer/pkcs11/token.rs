@@ -157,15 +157,15 @@ mod tests {
             (
                 &[][..],
                 "",
-                "no token `one` is there: plug it in, or set `token` to one of these: (there are none)",
+                "there is no token `one`: check that the HSM is connected, or set `token` to one of these: (there are none)",
             ),
             (&[&two, &blank][..], "", "one of these: `two`"),
             (
                 &[&one][..],
                 "serial = 'x'",
-                "no token `one` with the serial number `x` is there",
+                "there is no token `one` with the serial number `x`",
             ),
-            (&[&blank][..], "", "have not been initialized"),
+            (&[&blank][..], "", "Only if this is a new HSM"),
             (
                 &[&one, &twin][..],
                 "",
