@@ -335,36 +335,46 @@ impl AuditAction {
     }
 
     fn facts_of_refusal(&self) -> Option<AuditFacts<'_>> {
-        let mut facts = AuditFacts::default();
-        let times = match self {
-            Self::CallRefused {
-                call,
-                required,
-                times,
-            } => {
-                (facts.call, facts.required) = (Some(call.as_str()), Some(required.as_str()));
-                times
-            }
-            Self::CredentialRefused {
-                api_key,
-                client,
-                times,
-            } => {
-                (facts.api_key, facts.client) = (Some(api_key), Some(client));
-                times
-            }
-            Self::WrongClient {
-                session,
-                client,
-                times,
-            } => {
-                (facts.session, facts.client) = (Some(*session), Some(client));
-                times
-            }
-            _ => return None,
+        if let Self::CallRefused {
+            call,
+            required,
+            times,
+        } = self
+        {
+            return Some(AuditFacts {
+                call: Some(call.as_str()),
+                required: Some(required.as_str()),
+                times: Some(*times),
+                ..AuditFacts::default()
+            });
+        }
+        if let Self::CredentialRefused {
+            api_key,
+            client,
+            times,
+        } = self
+        {
+            return Some(AuditFacts {
+                api_key: Some(api_key),
+                client: Some(client),
+                times: Some(*times),
+                ..AuditFacts::default()
+            });
+        }
+        let Self::WrongClient {
+            session,
+            client,
+            times,
+        } = self
+        else {
+            return None;
         };
-        facts.times = Some(*times);
-        Some(facts)
+        Some(AuditFacts {
+            session: Some(*session),
+            client: Some(client),
+            times: Some(*times),
+            ..AuditFacts::default()
+        })
     }
 
     fn facts_of_change(&self) -> AuditFacts<'_> {
