@@ -313,7 +313,7 @@ async fn a_token_that_is_pulled_out_stops_nothing() {
     assert_eq!(machine.status()["last_change_refused"], true);
     let refreshed = client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
     assert!(client.introspect(&access(refreshed.tokens.as_ref())).await.active);
-    machine.says(&["config", "check"], 1, "no token `tessera` is there");
+    machine.says(&["config", "check"], 1, "there is no token `tessera`");
     machine.says(&["doctor"], 2, "The server key in an HSM");
     fs::remove_dir(machine.path("tokens")).unwrap();
     fs::rename(machine.path("away"), machine.path("tokens")).unwrap();
@@ -455,7 +455,7 @@ fn what_is_wrong_with_a_token_or_a_key_is_told() {
         let file = machine.path("new.key");
         machine.says(&["serverkey", "new", file.to_str().unwrap()], 2, expected);
     };
-    seal("those that are have not been initialized: initialize one with the tool of the HSM");
+    seal("Only if this is a new HSM, initialize a token with its tool");
     machine.token("tessera");
     machine.token("other");
     seal(
@@ -532,7 +532,7 @@ const WRONG: [(&str, &str, &str, &str, &str); 9] = [
         "tesera",
         "one",
         PIN_FILE,
-        "no token `tesera` is there: plug it in, or set `token` to one of these: `",
+        "there is no token `tesera`: check that the HSM is connected, or set `token` to one of these: `",
     ),
     (
         SOFTHSM,
