@@ -34,7 +34,25 @@ struct Held {
 /// in the connection's buffer, and the body may be gone: so the part itself holds what the answer holds.
 struct Part {
     bytes: Bytes,
-    _held: Arc<Held>,
+    held: Arc<Held>,
+}
+
+impl Part {
+    fn of(held: &Arc<Held>, bytes: Bytes) -> Bytes {
+        if let Some(stranger) = held.exchange.stranger() {
+            stranger.part_given();
+        }
+        let held = Arc::clone(held);
+        Bytes::from_owner(Self { bytes, held })
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(stranger) = self.held.exchange.stranger() {
+            stranger.part_written();
+        }
+    }
 }
 
 impl AsRef<[u8]> for Part {
@@ -139,18 +157,7 @@ impl http_body::Body for AnswerBody {
         {
             status::bound(trailers);
         }
-        if let Some(stranger) = this.held.exchange.stranger() {
-            // The connection asks for the next frame only once the last one has found room.
-            stranger.takes_answer(polled.is_pending());
-        }
-        polled.map_ok(|frame| {
-            frame.map_data(|bytes| {
-                Bytes::from_owner(Part {
-                    bytes,
-                    _held: Arc::clone(&this.held),
-                })
-            })
-        })
+        polled.map_ok(|frame| frame.map_data(|bytes| Part::of(&this.held, bytes)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -99,11 +99,11 @@ where
             {
                 return Poll::Ready(Some(Err(stranger.eviction().into())));
             }
-            if let Err(error) = ready!(self.poll_reservation(cx)) {
-                return Poll::Ready(Some(Err(error.into())));
-            }
             if self.is_beyond_one_message() {
                 return Poll::Ready(Some(Err(ApiError::more_than_one_message().into())));
+            }
+            if let Err(error) = ready!(self.poll_reservation(cx)) {
+                return Poll::Ready(Some(Err(error.into())));
             }
             match self.whole_message() {
                 Ok(None) => {}

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Waker,
 };
@@ -61,8 +61,8 @@ struct Visitor {
     is_answered: AtomicBool,
     /// Whether its caller is authenticated: it has no slot here.
     is_known: AtomicBool,
-    /// Whether its caller has taken all available parts of its answer, so that it receives more at once.
-    takes_answer: AtomicBool,
+    /// How many parts of its answer its connection has not written yet.
+    unwritten: AtomicUsize,
     /// The task that polls its request or its answer.
     waker: Mutex<Option<Waker>>,
     bytes: Mutex<usize>,
@@ -89,7 +89,7 @@ impl Strangers {
             is_evicted: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
             is_known: AtomicBool::new(false),
-            takes_answer: AtomicBool::new(false),
+            unwritten: AtomicUsize::new(0),
             waker: Mutex::default(),
             bytes: Mutex::new(0),
         });
@@ -213,9 +213,14 @@ impl Stranger {
         self.visitor.is_known.load(Ordering::Relaxed)
     }
 
-    /// Whether its caller has taken all available parts of its answer.
-    pub(crate) fn takes_answer(&self, takes: bool) {
-        self.visitor.takes_answer.store(takes, Ordering::Relaxed);
+    /// A part of its answer is given to its connection.
+    pub(crate) fn part_given(&self) {
+        self.visitor.unwritten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A part of its answer was written, or its connection ended.
+    pub(crate) fn part_written(&self) {
+        self.visitor.unwritten.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether another took its slot. If not, `waker` is woken when that happens.
@@ -253,13 +258,12 @@ impl Drop for Stranger {
 }
 
 impl Visitor {
-    /// Ends the exchange. If no task polls it, as its caller takes no answer, only the end of its connection ends it,
-    /// whether or not a client was authenticated there: otherwise the memory for it would be unbounded. A connection is
+    /// Ends the exchange. If its caller does not take the parts of its answer, only the end of its connection gives back
+    /// their memory, whether or not a client was authenticated there: otherwise that memory would be unbounded. A connection is
     /// not ended in other cases, as making it again costs more than ending one exchange.
     fn send_away(&self) {
         let is_answered = self.is_answered.load(Ordering::Relaxed);
-        let is_polled = !is_answered || self.takes_answer.load(Ordering::Relaxed);
-        if !is_polled {
+        if self.unwritten.load(Ordering::Relaxed) > 0 {
             self.peer.end(Ending::Now);
         } else if !is_answered {
             self.peer.pause();
@@ -373,9 +377,11 @@ mod tests {
         takes_not.authenticated();
         let first = all.admit(&takes).unwrap();
         first.answers();
-        first.takes_answer(true);
+        first.part_given();
+        first.part_written();
         let second = all.admit(&takes_not).unwrap();
         second.answers();
+        second.part_given();
         let third = all.admit(&takes).unwrap();
         assert!(is_away(&first) && is_away(&second) && !is_away(&third));
         assert_eq!(takes_not.ends().await, Ending::Now);

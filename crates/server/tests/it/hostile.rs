@@ -46,15 +46,20 @@ impl Raw {
 
     /// Begins a gRPC call.
     async fn begin(&mut self, path: &str, key: Option<&str>) -> Begun {
+        self.try_begin(path, key).await.unwrap()
+    }
+
+    /// The same; fails if the connection has ended.
+    async fn try_begin(&mut self, path: &str, key: Option<&str>) -> Result<Begun, h2::Error> {
         let mut request = Request::post(format!("http://tessera{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let mut sender = self.0.clone().ready().await.unwrap();
-        let (answer, body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
-        Begun { answer, body }
+        let mut sender = self.0.clone().ready().await?;
+        let (answer, body) = sender.send_request(request.body(()).unwrap(), false)?;
+        Ok(Begun { answer, body })
     }
 }
 
@@ -342,6 +347,38 @@ async fn answers_that_nobody_reads_are_bounded() {
             };
             let Ok(head) = answer.await else { return };
             unread.push(head.into_body());
+        }
+        panic!("100 answers are kept for a peer that takes none");
+    };
+    soon("the connection to end", ends).await;
+}
+
+/// The same for streams, which go on after an answer: reflection has long ones.
+#[tokio::test]
+async fn streams_whose_answers_nobody_reads_are_bounded() {
+    let world = world(Limits {
+        unauthenticated_calls_max: 16,
+        ..Limits::default()
+    })
+    .await;
+    let mut raw = Raw::connect(&world, 1).await;
+    let mut unread = Vec::new();
+    let ends = async {
+        for _ in 0..100 {
+            let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+            let Ok(mut begun) = raw.try_begin(path, None).await else {
+                return;
+            };
+            // `file_containing_symbol`.
+            let symbol = b"tessera.v1.TokenService";
+            let question = [&[0x22, u8::try_from(symbol.len()).unwrap()][..], symbol].concat();
+            let mut message = vec![0, 0, 0, 0, u8::try_from(question.len()).unwrap()];
+            message.extend(question);
+            if begun.body.send_data(message.into(), false).is_err() {
+                return;
+            }
+            let Ok(head) = begun.answer.await else { return };
+            unread.push((begun.body, head.into_body()));
         }
         panic!("100 answers are kept for a peer that takes none");
     };
