@@ -1,8 +1,9 @@
 //! Text on a terminal: coloured for people, and without control sequences from input.
 
-use std::{borrow::Cow, io};
+use std::io;
 
 use anstream::{AutoStream, ColorChoice, stream::RawStream};
+pub(crate) use tessera_core::{is_hidden, visible};
 use unicode_width::UnicodeWidthStr;
 
 /// Colours, if the output is a terminal.
@@ -61,28 +62,6 @@ impl Paint {
             text.to_owned()
         }
     }
-}
-
-/// A text in which everything that a terminal would interpret, or not show, is escaped: `<U+001B>`.
-pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let shown = text.chars().map(|character| match character {
-        _ if is_hidden(character) => format!("<U+{:04X}>", u32::from(character)),
-        _ => character.to_string(),
-    });
-    Cow::Owned(shown.collect())
-}
-
-/// Control characters, and characters that have no width, show nothing, or change the direction of writing.
-pub(crate) fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}'
-            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A word in the syntax of a shell.

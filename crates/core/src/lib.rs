@@ -36,6 +36,7 @@ mod small_file;
 mod spans;
 mod subject;
 pub mod time;
+mod visible;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use api_key::{ApiKey, ApiKeyStatus};
@@ -65,5 +66,5 @@ pub use session::{Condition, PolicyEffect, Refreshable, Session, SessionState};
 pub use signing_key::{KeyStatus, SigningKey};
 pub use small_file::{SMALL_FILE_BYTES_MAX, read_small, read_small_text, read_small_text_or_pipe};
 pub use spans::SPANS;
-pub use subject::is_unseen;
 pub use time::{Seconds, Timestamp};
+pub use visible::{is_hidden, visible};

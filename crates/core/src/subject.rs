@@ -39,8 +39,7 @@ pub(crate) fn is_allowed(c: char) -> bool {
 /// Control characters, spaces other than the plain one, characters that change the direction of text, invisible
 /// characters, and characters without a common meaning. The list is our own, so that every version and every language
 /// refuses the same.
-#[must_use]
-pub fn is_unseen(c: char) -> bool {
+fn is_unseen(c: char) -> bool {
     let is_nothing = u32::from(c) & 0xfffe == 0xfffe;
     c.is_control()
         || is_nothing

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use tessera_core::{NameError, is_unseen, secret};
+use tessera_core::{NameError, secret, visible};
 
 use crate::error::{ApiError, Violation};
 
@@ -105,12 +105,14 @@ impl Fields {
     /// revocation must not fail because of it.
     pub(crate) fn remark(&mut self, field: &str, text: &str) -> String {
         const MAX: usize = 256;
-        if text.chars().count() > MAX {
-            self.reject(field, format!("is longer than {MAX} characters"));
-        } else if text.chars().any(char::is_control) {
+        if text.chars().any(char::is_control) {
             self.reject(field, "has a control character");
         }
-        seen(&secret::redact_known(text))
+        let text = visible(&secret::redact_known(text)).into_owned();
+        if text.chars().count() > MAX {
+            self.reject(field, format!("is longer than {MAX} characters"));
+        }
+        text
     }
 
     /// The size of a page: 0 for the default.
@@ -124,13 +126,4 @@ impl Fields {
         }
         size
     }
-}
-
-/// The text with each character that shows nothing, or changes the direction of text, as `<U+202E>`.
-fn seen(text: &str) -> String {
-    let shown = text.chars().map(|c| match c {
-        _ if is_unseen(c) => format!("<U+{:04X}>", u32::from(c)),
-        _ => c.to_string(),
-    });
-    shown.collect()
 }
