@@ -39,15 +39,15 @@ pub(super) fn without_values(error: &toml::de::Error, text: &str) -> String {
 /// The key of a line, if it has one that can be repeated.
 fn key_of(line: &str) -> Option<&str> {
     let line = line.trim_start();
-    let (key, is_table) = match line.strip_prefix('[') {
-        Some(table) => (table.split(']').next()?, true),
-        None => (line.split_once('=')?.0, false),
+    let key = match line.strip_prefix('[') {
+        Some(table) => table.split(']').next()?,
+        None => line.split_once('=')?.0,
     };
     let key = key.trim();
     let is_part = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let is_key = (1..=KEY_MAX).contains(&key.len()) && key.chars().all(is_part);
     let is_harmless = matches!(secret::redact(key), Cow::Borrowed(_));
-    (is_key && is_harmless && (!is_table || !key.is_empty())).then_some(key)
+    (is_key && is_harmless).then_some(key)
 }
 
 /// The first line of the reason, without the values that it quotes.
