@@ -19,6 +19,7 @@ mod error;
 mod log;
 mod memory;
 mod node;
+mod nodes;
 mod page;
 mod record;
 mod store;
@@ -30,7 +31,8 @@ pub use backup::{BackupEnd, BackupError, BackupRecord, BackupVisitor, CutoffKey}
 pub use error::StoreError;
 pub use log::Log;
 pub use memory::MemoryStore;
-pub use node::{Alone, NodeFence, NodeReport, Nodes, OtherNode, SubscriberKey, SubscriberState};
+pub use node::{Alone, NodeFence, NodeReport, OtherNode, SubscriberKey, SubscriberState};
+pub use nodes::Nodes;
 pub use page::{Page, PageRequest, SessionIndex};
 pub use record::{
     CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport,
