@@ -48,11 +48,8 @@ async fn what_was_made_before_goes_on_and_nothing_is_left_sealed_by_the_key_befo
     let successor = app.refresh(&spent).await.unwrap();
 
     // Without the previous key, nothing could be signed.
-    let alone = world
-        .authority
-        .signing_keys()
-        .replace_server_keys(ServerKeys::new(keys.key(1), vec![]))
-        .await;
+    let alone = ServerKeys::new(keys.key(1), vec![]);
+    let alone = world.authority.signing_keys().replace_server_keys(alone).await;
     let Err(SetupError::ServerKeyMissing { id, signing_keys: 2 }) = alone else {
         panic!("{alone:?}")
     };
@@ -61,15 +58,8 @@ async fn what_was_made_before_goes_on_and_nothing_is_left_sealed_by_the_key_befo
 
     world.clock.advance(Seconds(5));
     let both = ServerKeys::new(keys.key(1), vec![keys.key(0)]);
-    assert_eq!(
-        world
-            .authority
-            .signing_keys()
-            .replace_server_keys(both)
-            .await
-            .unwrap(),
-        2
-    );
+    let replaced = world.authority.signing_keys().replace_server_keys(both);
+    assert_eq!(replaced.await.unwrap(), 2);
     for key in store.signing_keys().await.unwrap() {
         assert_eq!(key.sealed_with, keys.id(1));
     }

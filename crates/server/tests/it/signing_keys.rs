@@ -32,16 +32,17 @@ async fn statuses(admin: &Client) -> Vec<KeyStatus> {
     keys(admin).await.iter().map(SigningKey::status).collect()
 }
 
+/// Runs the due steps of the authority.
+async fn advance(world: &World) {
+    let keys = world.authority.signing_keys();
+    keys.advance_signing_keys().await.unwrap();
+}
+
 /// Runs the due steps of the authority, until the newest key signs.
 async fn until_it_signs(world: &World, admin: &Client) {
     soon("the new key signs", async {
         while statuses(admin).await[0] != KeyStatus::Active {
-            world
-                .authority
-                .signing_keys()
-                .advance_signing_keys()
-                .await
-                .unwrap();
+            advance(world).await;
             tokio::task::yield_now().await;
         }
     })
@@ -65,12 +66,7 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
     // A repeated request returns the same.
     assert_eq!(rotate(&admin, Activation::WhenKnown).await.unwrap().kid, new.kid);
     world.clock.advance(Seconds(599));
-    world
-        .authority
-        .signing_keys()
-        .advance_signing_keys()
-        .await
-        .unwrap();
+    advance(&world).await;
     assert_eq!(statuses(&admin).await[0], KeyStatus::Published, "for ten minutes");
     world.clock.advance(Seconds(1));
     until_it_signs(&world, &admin).await;
@@ -82,20 +78,10 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
     }
     // A day is the longest life of a token, and a minute the leeway.
     world.clock.advance(Seconds::DAY);
-    world
-        .authority
-        .signing_keys()
-        .advance_signing_keys()
-        .await
-        .unwrap();
+    advance(&world).await;
     assert_eq!(keys(&admin).await.len(), 2);
     world.clock.advance(Seconds(61));
-    world
-        .authority
-        .signing_keys()
-        .advance_signing_keys()
-        .await
-        .unwrap();
+    advance(&world).await;
     assert_eq!(statuses(&admin).await, [KeyStatus::Active]);
     app.issue_for("user:ann").await;
 }
@@ -116,12 +102,7 @@ async fn a_change_whose_caller_has_left_is_used_within_a_second() {
     revoking.abort();
     soon("the key before is out of use", async {
         while statuses(&admin).await != [KeyStatus::Active, KeyStatus::Revoked] {
-            world
-                .authority
-                .signing_keys()
-                .advance_signing_keys()
-                .await
-                .unwrap();
+            advance(&world).await;
             tokio::task::yield_now().await;
         }
     })
@@ -202,12 +183,7 @@ async fn a_required_verifier_is_waited_for_until_it_has_the_key() {
         }
     };
     world.clock.advance(Seconds(600));
-    world
-        .authority
-        .signing_keys()
-        .advance_signing_keys()
-        .await
-        .unwrap();
+    advance(&world).await;
     let listed = keys(&admin).await;
     assert_eq!(
         (listed[0].status(), &listed[0].waits_for),

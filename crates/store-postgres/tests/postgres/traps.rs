@@ -10,11 +10,11 @@ use std::{
 };
 
 use tessera_core::Sequence;
-use tessera_store::{AuditQuery, Changes, Decision, Reads, Snapshot, Store, StoreError};
+use tessera_store::{AuditQuery, Changes, Decision, Placed, Reads, Snapshot, Store, StoreError};
 use tessera_store_conformance::fixture::{
     append, at, audit_record, events_after, put, rotated, sequences, session, session_revoked,
 };
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
     cluster::{fresh, open, shared},
@@ -43,6 +43,44 @@ async fn until(server: &Server, statement: &str, wanted: impl Fn(&str) -> bool) 
 
 const WAIT_FOR_STANDBYS: &str = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query NOT LIKE '%node AS n%'";
 
+type Writing = JoinHandle<Result<Placed, StoreError>>;
+
+/// Two nodes: one waits for a standby that does not exist, and meanwhile the other one does not get the lock.
+struct Blocked {
+    one: Arc<dyn Store>,
+    two: Arc<dyn Store>,
+    writing: Writing,
+    behind: Writing,
+    /// What waits for the standby.
+    pid: String,
+}
+
+impl Blocked {
+    async fn at(server: &Server) -> Self {
+        let options = fresh(server);
+        let (one, two) = (open(options.clone()).await, open(options).await);
+        let (one, two): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(one), Arc::new(two));
+        server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+        server.sql("SELECT pg_reload_conf()");
+        let write = |node: &Arc<dyn Store>| {
+            let node = Arc::clone(node);
+            tokio::spawn(async move { node.write(appending()).await })
+        };
+        let writing = write(&one);
+        let pid = until(server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty()).await;
+        let behind = write(&two);
+        let locks = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
+        until(server, locks, |count| count != "0").await;
+        Self {
+            one,
+            two,
+            writing,
+            behind,
+            pid,
+        }
+    }
+}
+
 /// A commit that waits for a standby can be cancelled. Then `COMMIT` succeeds, with a warning, the lock is free, and
 /// others see a write that may be lost. The write is not acknowledged before a later commit is on the standby, and
 /// counts once.
@@ -50,19 +88,13 @@ const WAIT_FOR_STANDBYS: &str = "SELECT string_agg(pid::text, ' ') FROM pg_stat_
 #[ignore = "needs PostgreSQL"]
 async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     let server = Server::start("");
-    let options = fresh(&server);
-    let (one, two) = (open(options.clone()).await, open(options).await);
-    let (one, two): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(one), Arc::new(two));
-    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    server.sql("SELECT pg_reload_conf()");
-    let writing = Arc::clone(&one);
-    let writing = tokio::spawn(async move { writing.write(appending()).await });
-    let pid = until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty()).await;
-    // While it waits, no other node gets the lock.
-    let behind = Arc::clone(&two);
-    let behind = tokio::spawn(async move { behind.write(appending()).await });
-    let locks = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
-    until(&server, locks, |count| count != "0").await;
+    let Blocked {
+        one,
+        two,
+        writing,
+        behind,
+        pid,
+    } = Blocked::at(&server).await;
     for pid in pid.split_whitespace() {
         server.sql(&format!("SELECT pg_cancel_backend({pid})"));
     }
@@ -92,23 +124,14 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
 #[ignore = "needs PostgreSQL"]
 async fn a_unit_whose_caller_left_while_it_waited_for_the_lock_does_not_run() {
     let server = Server::start("");
-    let options = fresh(&server);
-    let (one, two) = (open(options.clone()).await, open(options).await);
-    let (one, two): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(one), Arc::new(two));
-    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    server.sql("SELECT pg_reload_conf()");
-    let holder = Arc::clone(&one);
-    let holder = tokio::spawn(async move { holder.write(appending()).await });
-    until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty()).await;
-    let behind = Arc::clone(&two);
-    let behind = tokio::spawn(async move { behind.write(appending()).await });
-    let locks = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
-    until(&server, locks, |count| count != "0").await;
+    let Blocked {
+        two, writing, behind, ..
+    } = Blocked::at(&server).await;
     behind.abort();
     assert!(behind.await.unwrap_err().is_cancelled());
     server.sql("ALTER SYSTEM RESET synchronous_standby_names");
     server.sql("SELECT pg_reload_conf()");
-    holder.await.unwrap().unwrap();
+    writing.await.unwrap().unwrap();
     two.write(appending()).await.unwrap();
     let events = events_after(&two, Sequence(0)).await.unwrap();
     assert_eq!(sequences(&events), [1, 2]);
