@@ -8,6 +8,7 @@ use std::{
     fs,
     io::Write,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -20,7 +21,7 @@ use tokio_stream::StreamExt;
 use self::exposition::{Exposition, Named};
 use crate::{
     serving::{Place, free_port},
-    support::{Authority, refresh, root, soon, viewer},
+    support::{Authority, PATIENCE, refresh, root, soon, viewer},
 };
 
 /// The answer of the admin socket.
@@ -99,7 +100,16 @@ fn metrics_of_a_configured_one() -> String {
         &format!("admin_listen = \"{address}\""),
     );
     let _authority = crate::serving::serve(&place.config(), &place.address);
-    admin(&format!("http://{address}"), "/metrics")
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = admin(&format!("http://{address}"), "/metrics");
+        // A sink begins in a task of its own.
+        if text.contains("tessera_audit_sink_failing{") {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The expressions of the alerts: the text after `expr:`, in the line or in a block below it.
