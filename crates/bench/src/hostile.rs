@@ -1,5 +1,5 @@
-//! The effect of hostile callers on honest ones. The hostile callers are strangers that leave requests unfinished, and
-//! a neighbour with a valid API key of the sandbox that attacks in each of ten ways.
+//! The effect of hostile callers on honest ones. The hostile callers are strangers that leave requests unfinished or
+//! answers unread, and a neighbour with a valid API key of the sandbox that attacks in each of ten ways.
 //!
 //! The load comes from a separate process, at the lowest priority if the system has `nice`, as generator and server
 //! share this machine's processors.
@@ -7,6 +7,7 @@
 mod load;
 mod neighbour;
 mod strangers;
+mod unread;
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -31,7 +32,7 @@ use crate::{
 
 /// The limit of an honest call's 99th percentile, as a multiple of its value without the load.
 const RATIO_MAX: f64 = 3.0;
-/// The limit of the authority's memory beside unfinished requests, in MiB.
+/// The limit of the authority's memory beside strangers, in MiB.
 const STRANGERS_MIB_MAX: u64 = 256;
 /// How often an honest caller calls.
 const HONEST_INTERVAL: Duration = Duration::from_millis(20);
@@ -46,6 +47,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) enum Way {
     /// 10,000 requests of all services, without a credential, that are never finished.
     Unfinished,
+    /// Public content, requested without a credential on 100 connections that read none of 100 answers.
+    Unread,
     /// Calls that wait for something that never happens.
     Waits,
     /// Previews of revocations that match thousands of sessions.
@@ -256,7 +259,8 @@ impl Outcome {
         if self.failed > 0 {
             exceeded.push(format!("{:?}: {} honest calls failed", self.way, self.failed));
         }
-        if self.way == Way::Unfinished && self.memory_mib >= STRANGERS_MIB_MAX {
+        let is_of_strangers = matches!(self.way, Way::Unfinished | Way::Unread);
+        if is_of_strangers && self.memory_mib >= STRANGERS_MIB_MAX {
             exceeded.push(format!("{:?}: {} MiB of memory", self.way, self.memory_mib));
         }
         exceeded

@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncReadExt;
 
-use super::{Way, neighbour, strangers};
+use super::{Way, neighbour, strangers, unread};
 use crate::{arguments::HostileLoad, failure::Failure};
 
 /// Makes the load, and prints a line of JSON once it is there.
@@ -10,6 +10,7 @@ pub(crate) async fn run(arguments: &HostileLoad) -> Result<(), Failure> {
     let load = async {
         match arguments.way {
             Way::Unfinished => strangers::leave_unfinished(&arguments.url).await,
+            Way::Unread => unread::leave_unread(&arguments.url).await,
             way => neighbour::call(way, arguments).await,
         }
     };

@@ -108,7 +108,7 @@ impl Neighbour {
     async fn call(&self, way: Way) -> Result<(), Status> {
         let authorization = &self.authorization;
         match way {
-            Way::Unfinished => Ok(()),
+            Way::Unfinished | Way::Unread => Ok(()),
             Way::Waits => {
                 let cursor = self.cursor.clone();
                 let request = authorization.on(AwaitPropagationRequest { cursor });
