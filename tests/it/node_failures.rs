@@ -23,7 +23,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tessera_proto::v1::{IntrospectRequest, RefreshResponse, TokenSet, revoke_request::Target};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tonic::{Code, Status};
 
 use self::verifiers::Verifiers;
@@ -35,6 +38,7 @@ use crate::{
     support::{Authority, Client, copy_directory, json, reason, tessera},
 };
 
+mod patroni;
 mod verifiers;
 
 const NODES: usize = 3;
@@ -429,8 +433,8 @@ fn proxied(names: &std::path::Path, proxy: fn(PathBuf) -> Proxy) -> (Vec<Proxy>,
     (proxies.into(), url)
 }
 
-/// The nodes, not started yet, and all that calls them.
-async fn world(servers: &mut Servers, names: &std::path::Path, library: &std::path::Path) -> World {
+/// The nodes, not started yet, and all that calls them. The last one connects through proxies of its own.
+async fn proxied_world(servers: &mut Servers, names: &std::path::Path, library: &std::path::Path) -> World {
     servers.url(names);
     let (proxies, url) = proxied(names, Proxy::before);
     let (proxies_of_last, url_of_last) = proxied(names, Proxy::without_listen);
@@ -439,28 +443,76 @@ async fn world(servers: &mut Servers, names: &std::path::Path, library: &std::pa
     let text = fs::read_to_string(&config).unwrap();
     assert!(text.contains(&url), "{text}");
     fs::write(&config, text.replace(&url, &url_of_last)).unwrap();
-    let mut clients = Vec::new();
-    for node in &nodes {
-        clients.push(node.client(&api_key).await);
-    }
-    let addresses: Vec<_> = nodes.iter().map(|node| node.address.clone()).collect();
-    let supervised = nodes.into_iter().zip(CLOCKS).map(|(node, offset)| Supervised {
-        node,
-        clock: vec![
-            ("LD_PRELOAD", library.display().to_string()),
-            ("FAKETIME", offset.to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ],
-        process: Mutex::default(),
-    });
     World {
-        nodes: supervised.collect(),
-        clients,
-        verifiers: Verifiers::start(&addresses, &api_key),
         proxies,
         proxies_of_last,
-        ledger: Ledger::default(),
-        is_over: AtomicBool::default(),
+        ..World::of(nodes, &api_key, library).await
+    }
+}
+
+impl World {
+    /// Nodes that connect without proxies.
+    async fn of(nodes: Vec<Node>, api_key: &str, library: &std::path::Path) -> Self {
+        let mut clients = Vec::new();
+        for node in &nodes {
+            clients.push(node.client(api_key).await);
+        }
+        let addresses: Vec<_> = nodes.iter().map(|node| node.address.clone()).collect();
+        let supervised = nodes.into_iter().zip(CLOCKS).map(|(node, offset)| Supervised {
+            node,
+            clock: vec![
+                ("LD_PRELOAD", library.display().to_string()),
+                ("FAKETIME", offset.to_owned()),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ],
+            process: Mutex::default(),
+        });
+        Self {
+            nodes: supervised.collect(),
+            clients,
+            verifiers: Verifiers::start(&addresses, api_key),
+            proxies: Vec::new(),
+            proxies_of_last: Vec::new(),
+            ledger: Ledger::default(),
+            is_over: AtomicBool::default(),
+        }
+    }
+}
+
+/// All that call the nodes, until the end.
+struct Callers(Vec<JoinHandle<()>>);
+
+impl Callers {
+    async fn start(world: &Arc<World>) -> Self {
+        let mut callers = vec![
+            tokio::spawn(revoke(Arc::clone(world))),
+            tokio::spawn(present_twice(Arc::clone(world))),
+            tokio::spawn(verifiers::ask(Arc::clone(world))),
+        ];
+        callers.extend((0..CHAINS).map(|number| tokio::spawn(rotate(Arc::clone(world), number))));
+        recover(world, 0).await;
+        Self(callers)
+    }
+
+    async fn finish(self, world: &World) {
+        world.is_over.store(true, Ordering::Relaxed);
+        for caller in self.0 {
+            let finished = timeout(STALL_MAX, caller).await;
+            finished.expect("clients are answered").unwrap();
+        }
+    }
+}
+
+/// Causes the failures of all turns, unless a fault is found first.
+async fn break_again(world: &World, turns: u32, mut break_something: impl AsyncFnMut(u32)) {
+    for turn in 0..turns {
+        let rotations = world.ledger.rotations.load(Ordering::Relaxed);
+        let _ = writeln!(stderr(), "turn {turn}: {rotations} rotations");
+        break_something(turn).await;
+        recover(world, turn).await;
+        if !world.ledger.faults.lock().is_empty() {
+            break;
+        }
     }
 }
 
@@ -470,49 +522,21 @@ async fn survive(turns: u32) {
     };
     let names = tempfile::tempdir().unwrap();
     let mut servers = Servers::start();
-    let world = Arc::new(world(&mut servers, names.path(), &library).await);
-    let verifying = tokio::spawn(verifiers::ask(Arc::clone(&world)));
-    let mut callers = vec![
-        tokio::spawn(revoke(Arc::clone(&world))),
-        tokio::spawn(present_twice(Arc::clone(&world))),
-    ];
-    callers.extend((0..CHAINS).map(|number| tokio::spawn(rotate(Arc::clone(&world), number))));
-    recover(&world, 0).await;
-    for turn in 0..turns {
-        let _ = writeln!(
-            stderr(),
-            "turn {turn}: {} rotations",
-            world.ledger.rotations.load(Ordering::Relaxed)
-        );
+    let world = Arc::new(proxied_world(&mut servers, names.path(), &library).await);
+    let callers = Callers::start(&world).await;
+    break_again(&world, turns, async |turn| {
         break_something(&world, &mut servers, names.path(), turn).await;
-        recover(&world, turn).await;
-        if !world.ledger.faults.lock().is_empty() {
-            break;
-        }
-    }
-    world.is_over.store(true, Ordering::Relaxed);
-    for caller in callers {
-        timeout(STALL_MAX, caller)
-            .await
-            .expect("clients are answered")
-            .unwrap();
-    }
-    verifying.await.unwrap();
-    check(&world, &servers).await;
-    let ledger = &world.ledger;
-    let _ = writeln!(
-        stderr(),
-        "{turns} turns: {} rotations and {} revocations acknowledged, {} calls not answered, {} starts, {} good tokens accepted by verifiers",
-        ledger.rotations.load(Ordering::Relaxed),
-        ledger.revoked.lock().len(),
-        ledger.not_answered.load(Ordering::Relaxed),
-        ledger.restarts.load(Ordering::Relaxed),
-        world.verifiers.count_accepted(),
-    );
+    })
+    .await;
+    callers.finish(&world).await;
+    check(&world, &servers.primary().sql(GAPS)).await;
 }
 
-/// Compares the stored state with what was acknowledged.
-async fn check(world: &World, servers: &Servers) {
+/// How many entries of the log are missing.
+const GAPS: &str = "SELECT max(seq) - min(seq) + 1 - count(*) FROM tessera.event";
+
+/// Compares the stored state with what was acknowledged, and prints how much that was.
+async fn check(world: &World, gaps: &str) {
     let revoked = world.ledger.revoked.lock().clone();
     let mut seed = 1;
     for (number, token) in revoked.iter().enumerate() {
@@ -531,10 +555,18 @@ async fn check(world: &World, servers: &Servers) {
                 .fault(format!("revoked session {number}: {}", reason(&status))),
         }
     }
-    let gaps = "SELECT max(seq) - min(seq) + 1 - count(*) FROM tessera.event";
-    assert_eq!(servers.primary().sql(gaps), "0", "the log has no gap");
-    let faults = world.ledger.faults.lock().clone();
-    assert_eq!(faults, Vec::<String>::new());
+    let ledger = &world.ledger;
+    let _ = writeln!(
+        stderr(),
+        "{} rotations and {} revocations acknowledged, {} calls not answered, {} starts, {} good tokens accepted by verifiers",
+        ledger.rotations.load(Ordering::Relaxed),
+        revoked.len(),
+        ledger.not_answered.load(Ordering::Relaxed),
+        ledger.restarts.load(Ordering::Relaxed),
+        world.verifiers.count_accepted(),
+    );
+    assert_eq!(gaps, "0", "the log has no gap");
+    assert_eq!(ledger.faults.lock().clone(), Vec::<String>::new());
     assert!(!revoked.is_empty());
     assert!(
         world.verifiers.count_accepted() > 0,

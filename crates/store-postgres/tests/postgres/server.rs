@@ -37,7 +37,7 @@ impl Drop for Server {
 }
 
 /// The directory of the programs.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     if let Some(named) = env::var_os("TESSERA_POSTGRES_BIN") {
         return named.into();
     }
@@ -55,13 +55,16 @@ fn programs() -> PathBuf {
         .expect("no PostgreSQL: install Debian's `postgresql`, or set TESSERA_POSTGRES_BIN")
 }
 
-/// PostgreSQL refuses to run as root.
-pub(crate) fn unprivileged(program: &str) -> Command {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| {
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| {
         use std::os::unix::fs::MetadataExt;
         metadata.uid() == 0
-    });
-    if !is_root {
+    })
+}
+
+/// PostgreSQL refuses to run as root.
+pub(crate) fn unprivileged(program: &str) -> Command {
+    if !is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
