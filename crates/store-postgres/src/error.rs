@@ -135,6 +135,10 @@ fn what_to_do(detail: &str) -> &'static str {
         "Where a pooler is before it, connect to PostgreSQL itself, or let the pooler keep one connection for each session"
     } else if is_any(&["42883", "42704", "0A000"]) {
         "It lacks what is needed: use PostgreSQL 15 or later, and no pooler or database that is like it in part"
+    } else if detail.contains("server does not support TLS") {
+        "Let it have TLS (`ssl = on`); in a network that you trust, the url can have `sslmode=disable`"
+    } else if detail.contains("performing TLS handshake") {
+        "Check the names in its certificate, and `ca`: the roots that its certificate is checked with"
     } else {
         "Check that it runs, and that the address, user and password are right"
     }
