@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     serving::{Place, serve},
-    support::{Client, json, tessera, viewer},
+    support::{Client, json, stderr, tessera, viewer},
 };
 
 /// The command line with an API key of `place`.
@@ -61,4 +61,24 @@ async fn keys_to_look_at_are_listed() {
     assert_eq!(stale.iter().map(|key| &key["id"]).collect::<Vec<_>>(), [id]);
     let shown = json(with_key(&place, &key).args(["apikey", "show", id.as_str().unwrap()]));
     assert_eq!(shown["api_key"]["made_with_id"], key["api_key"]["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_realm_whose_kind_was_changed_say_so() {
+    let place = Place::new();
+    let key = place.first_key("production");
+    place.edit("tessera.toml", "kind = \"production\"", "kind = \"sandbox\"");
+    let _authority = serve(&place.config(), &place.address);
+    let output = with_key(&place, &key).args(["apikey", "list"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = "this API key was made when the realm `production` was a production realm, and it is a sandbox realm now: \
+        make a new key, or change `kind` back";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    // A wrong key learns nothing.
+    let mut wrong = key["secret"].as_str().unwrap().to_owned();
+    let last = if wrong.ends_with('0') { "1" } else { "0" };
+    wrong.replace_range(wrong.len() - 1.., last);
+    let refused = Client::connect(&place.address, &wrong).await;
+    let status = refused.issue(viewer("user:ann")).await.unwrap_err();
+    assert_eq!(status.message(), "the API key is not accepted");
 }

@@ -27,7 +27,7 @@ impl Credentials {
     ///
     /// # Errors
     /// [`AuthenticateError::Refused`] for any reason: a caller without a valid credential learns nothing. A caller with
-    /// a valid one that may not be used from this address is told so.
+    /// a valid one that may not be used from this address, or whose realm is of another kind now, is told so.
     pub async fn authenticate(&self, credential: &str, from: IpAddr) -> Result<Principal, AuthenticateError> {
         let credential = ApiKeySecret::parse(credential).map_err(|_| AuthenticateError::Refused)?;
         let record = self
@@ -44,7 +44,6 @@ impl Credentials {
             .ok_or(AuthenticateError::Refused)?;
         let is_accepted = record.secret_hash == credential.hash()
             && record.works(self.shared.clock.now())
-            && realm.kind == credential.kind()
             && !self.disabled.has(&record.realm, &record.client);
         if !is_accepted {
             self.refusals.credential_refused(&record, Some(from));
@@ -56,6 +55,13 @@ impl Credentials {
                 api_key: record.id.clone(),
                 client: record.client.clone(),
                 address: from,
+            });
+        }
+        if realm.kind != credential.kind() {
+            return Err(AuthenticateError::RealmKindChanged {
+                realm: record.realm.clone(),
+                made_for: credential.kind(),
+                kind: realm.kind,
             });
         }
         self.used_api_keys.note(&record, self.shared.clock.now());

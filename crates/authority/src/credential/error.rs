@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use tessera_core::{ApiKeyId, ClientName, Seconds};
+use tessera_core::{ApiKeyId, ClientName, RealmKind, RealmName, Seconds};
 
 use crate::error::{CallNotAllowed, Unavailable, from_entropy, from_store};
 
@@ -21,6 +21,18 @@ pub enum AuthenticateError {
         client: ClientName,
         /// The address of the caller.
         address: IpAddr,
+    },
+    /// It is valid, but its realm is of another kind now.
+    #[error(
+        "this API key was made when the realm `{realm}` was a {made_for} realm, and it is a {kind} realm now: make a new key, or change `kind` back"
+    )]
+    RealmKindChanged {
+        /// Its realm.
+        realm: RealmName,
+        /// The kind of the realm when the key was made.
+        made_for: RealmKind,
+        /// Its kind now.
+        kind: RealmKind,
     },
     /// It can't be checked now.
     #[error(transparent)]

@@ -142,6 +142,11 @@ impl From<AuthenticateError> for ApiError {
             AuthenticateError::AddressNotAllowed { address, .. } => Draft::new(error.to_string())
                 .metadata("address", address.to_string())
                 .error(Code::PermissionDenied, ErrorReason::AddressNotAllowed),
+            AuthenticateError::RealmKindChanged { .. } => ApiError::new(
+                Code::Unauthenticated,
+                ErrorReason::ClientAuthFailed,
+                error.to_string(),
+            ),
             AuthenticateError::Unavailable(error) => error.into(),
         }
     }
