@@ -127,7 +127,10 @@ fn an_installation_is_examined_without_being_changed() {
     // There is no backup, and a witness only from the first start on.
     assert_eq!(code, Some(1), "{document:#}");
     assert_eq!(found(&document, "ok", "server key").len(), 2, "{document:#}");
-    assert_eq!(found(&document, "warn", "backup"), ["none was ever made"]);
+    assert_eq!(
+        found(&document, "warn", "backup"),
+        ["none was made of this data yet"]
+    );
     assert_eq!(fs::read(place.path("data/seal")).unwrap(), before);
 
     // A running authority is asked too.

@@ -18,7 +18,7 @@ pub(crate) fn run(command: &ServerKey, connection: &Connection, output: &Output)
         ServerKey::New { file, config } => {
             let config = config.as_deref().map(read).transpose()?;
             let sealer = config.as_ref().and_then(|config| config.keys.sealer.as_ref());
-            let id = new_server_key(file, sealer).map_err(|error| Failure::launch(&error))?;
+            let id = new_server_key(file, sealer)?;
             let is_sealed = sealer.is_some();
             output.print(&json!({ "id": id, "file": file, "sealed": is_sealed }), || {
                 format!(
@@ -28,7 +28,7 @@ pub(crate) fn run(command: &ServerKey, connection: &Connection, output: &Output)
             })
         }
         ServerKey::NewSealingKey { file } => {
-            let id = new_sealing_key(file).map_err(|error| Failure::launch(&error))?;
+            let id = new_sealing_key(file)?;
             output.print(&json!({ "id": id, "file": file }), || {
                 format!(
                     "{id}\nKeep a copy of `{}` in a different place from the server key, which can't be opened without it.",
@@ -42,7 +42,7 @@ pub(crate) fn run(command: &ServerKey, connection: &Connection, output: &Output)
 }
 
 fn read(path: &Path) -> Result<Config, Failure> {
-    Config::read(path).map_err(Failure::cannot_run)
+    Ok(Config::read(path)?)
 }
 
 fn reseal_all(config: &Path, from: Option<&Path>, files: &[PathBuf], output: &Output) -> Result<(), Failure> {
@@ -59,8 +59,7 @@ fn reseal_all(config: &Path, from: Option<&Path>, files: &[PathBuf], output: &Ou
     let mut resealed = Vec::new();
     for file in files {
         // One file after the other: finished files stay finished, and a second run continues with the rest.
-        resealed
-            .push(reseal(file, from, config.keys.sealer.as_ref()).map_err(|error| Failure::launch(&error))?);
+        resealed.push(reseal(file, from, config.keys.sealer.as_ref())?);
     }
     let documents: Vec<_> = resealed.iter().map(to_json).collect();
     output.print(&json!({ "files": documents }), || {
@@ -125,7 +124,7 @@ fn told(status: &Value, files: &[KeptKey]) -> String {
             text(key, "refresh_tokens_until"),
         ]);
     }
-    let mut told = columns(["ID", "", "SIGNING KEYS", "REFRESH TOKENS UNTIL"], &rows);
+    let mut told = columns(["ID", "STATE", "SIGNING KEYS", "REFRESH TOKENS UNTIL"], &rows);
     for key in files
         .iter()
         .filter_map(|key| key.sealed_by.as_ref().map(|by| (&key.file, by)))

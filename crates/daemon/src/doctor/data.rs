@@ -228,7 +228,7 @@ fn writable(path: &Path) -> io::Result<()> {
 fn backup(last: Option<Timestamp>) -> Finding {
     let todo = "`tessera backup create`, each day";
     match last {
-        None => Finding::warn("backup", "none was ever made", todo),
+        None => Finding::warn("backup", "none was made of this data yet", todo),
         Some(at) if at.plus(BACKUP_AGE_MAX) < SystemClock.now() => {
             Finding::warn("backup", format!("the last one is of {}", at.to_rfc3339()), todo)
         }

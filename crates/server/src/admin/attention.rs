@@ -243,7 +243,7 @@ fn of_api_keys(authority: &Authority) -> Vec<Attention> {
 fn of_backups(authority: &Authority) -> Option<Attention> {
     let state = authority.backups().backup_state();
     let message = match state.last {
-        None => "no backup was ever made".to_owned(),
+        None => "no backup was made of this data yet".to_owned(),
         Some(last) if last.at.plus(BACKUP_AGE_MAX) < authority.now() => {
             format!("the last backup is of {}", last.at.to_rfc3339())
         }
