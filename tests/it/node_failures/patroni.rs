@@ -309,7 +309,7 @@ async fn break_something(world: &World, cluster: &Cluster, peers: &Peers, turn: 
         }
         4 => {
             cluster.etcd.signal("STOP");
-            cluster.wait(|cluster| leader_is_demoted(cluster)).await;
+            cluster.wait(leader_is_demoted).await;
             cluster.etcd.signal("CONT");
         }
         _ => {
