@@ -315,11 +315,18 @@ async fn a_backup_has_what_was_acknowledged_before_its_position_and_nothing_afte
     assert!(authority.stop().success());
 }
 
-fn refused(output: &Output, parts: &[&str]) {
-    let said = stderr(output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
+/// Runs a command that can't run, and checks its reason and parts of its message.
+fn refused(command: &mut std::process::Command, reason: &str, parts: &[&str]) {
+    let output = command.arg("--json").output().unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["error"]["reason"], reason, "{told}");
     for part in parts {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(
+            told["error"]["message"].as_str().unwrap().contains(part),
+            "{part}: {told}"
+        );
     }
 }
 
@@ -336,7 +343,11 @@ fn names(directory: &Path) -> Vec<String> {
 fn a_file_is_never_replaced_unasked_and_appears_whole() {
     let site = Site::new();
     let path = |name: &str| -> PathBuf { site.place.path(name) };
-    refused(&site.run(&["create", "one"]), &["no authority answers"]);
+    refused(
+        &mut site.backup(&["create", "one"]),
+        "",
+        &["no authority answers"],
+    );
     let authority = site.serve();
     let made = site.run(&["create", "one"]);
     assert!(made.status.success(), "{}", stderr(&made));
@@ -350,14 +361,19 @@ fn a_file_is_never_replaced_unasked_and_appears_whole() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path("one")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let before = fs::read(path("one")).unwrap();
-    refused(&site.run(&["create", "one"]), &["already exists", "--overwrite"]);
+    refused(
+        &mut site.backup(&["create", "one"]),
+        "FILE_EXISTS",
+        &["already exists", "--overwrite"],
+    );
     assert_eq!(fs::read(path("one")).unwrap(), before);
     assert!(site.run(&["create", "one", "--overwrite"]).status.success());
     assert_ne!(fs::read(path("one")).unwrap(), before);
     // Anything that is not a regular file, such as a pipe or /dev/null, is never replaced.
     let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
     assert!(made.unwrap().success());
-    refused(&site.run(&["create", "pipe", "--overwrite"]), &["is not a file"]);
+    let mut over_a_pipe = site.backup(&["create", "pipe", "--overwrite"]);
+    refused(&mut over_a_pipe, "FILE_EXISTS", &["is not a file"]);
     let kind = fs::symlink_metadata(path("pipe")).unwrap().file_type();
     assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
     // Left by a killed command; it may also be a link to another file.
@@ -366,15 +382,21 @@ fn a_file_is_never_replaced_unasked_and_appears_whole() {
     assert!(site.run(&["create", "two"]).status.success());
     assert_eq!(fs::read(path("precious")).unwrap(), b"precious");
     refused(
-        &site.run(&["create", "three", "--key-file", "server.key"]),
+        &mut site.backup(&["create", "three", "--key-file", "server.key"]),
+        "BACKUP_KEY_UNUSABLE",
         &["this is the server key"],
     );
     let mut without = site.backup(&["create", "three"]);
     refused(
-        &without.env("TESSERA_BACKUP_KEY", "").output().unwrap(),
+        without.env("TESSERA_BACKUP_KEY", ""),
+        "BACKUP_KEY_MISSING",
         &["no backup key"],
     );
-    refused(&site.run(&["key", "new", "backup.key"]), &["backup.key"]);
+    refused(
+        &mut site.backup(&["key", "new", "backup.key"]),
+        "FILE_EXISTS",
+        &["backup.key"],
+    );
     assert!(authority.stop().success());
     let there = names(&path(""));
     let left = there
@@ -382,6 +404,33 @@ fn a_file_is_never_replaced_unasked_and_appears_whole() {
         .filter(|name| name.contains("three") || name.contains("partial"));
     assert_eq!(left.count(), 0, "{there:?}");
     assert!(site.run(&["verify", "one"]).status.success());
+}
+
+/// What a bad backup is called, its content, and the reason and the message of its refusal.
+type Bad = (&'static str, Vec<u8>, &'static str, &'static str);
+
+fn bad_backups(good: &[u8]) -> [Bad; 8] {
+    let flipped = |at: usize| {
+        let mut bytes = good.to_owned();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mut newer = good.to_owned();
+    newer[11] = 2;
+    let not_a_backup = |name, bytes| (name, bytes, "BACKUP_DAMAGED", "is not a Tessera backup");
+    let cut_off = |name, bytes| (name, bytes, "BACKUP_INCOMPLETE", "is cut off after");
+    let changed = |name, bytes| (name, bytes, "BACKUP_DAMAGED", "is not what was written");
+    let newer_format = "has format 2, and this version reads up to 1";
+    [
+        not_a_backup("empty", Vec::new()),
+        not_a_backup("text", b"not a backup at all".to_vec()),
+        cut_off("cut", good[..good.len() / 2].to_vec()),
+        cut_off("shorter", good[..good.len() - 1].to_vec()),
+        changed("longer", [good, b"x"].concat()),
+        changed("flipped", flipped(good.len() / 2)),
+        changed("hash", flipped(good.len() - 1)),
+        ("newer", newer, "NEWER_VERSION", newer_format),
+    ]
 }
 
 #[test]
@@ -396,39 +445,27 @@ fn each_bad_backup_is_told_by_itself_and_restores_nothing() {
     );
     fs::remove_dir_all(site.place.path("data")).unwrap();
     let good = fs::read(site.place.path("good")).unwrap();
-    let flipped = |at: usize| {
-        let mut bytes = good.clone();
-        bytes[at] ^= 1;
-        bytes
-    };
-    let mut newer = good.clone();
-    newer[11] = 2;
-    let bad: [(&str, Vec<u8>, &str); 8] = [
-        ("empty", Vec::new(), "is not a Tessera backup"),
-        ("text", b"not a backup at all".to_vec(), "is not a Tessera backup"),
-        ("cut", good[..good.len() / 2].to_vec(), "is cut off after"),
-        ("shorter", good[..good.len() - 1].to_vec(), "is cut off after"),
-        ("longer", [&good[..], b"x"].concat(), "is not what was written"),
-        ("flipped", flipped(good.len() / 2), "is not what was written"),
-        ("hash", flipped(good.len() - 1), "is not what was written"),
-        ("newer", newer, "has format 2, and this version reads up to 1"),
-    ];
     let before = names(&site.place.path(""));
-    for (name, bytes, said) in &bad {
+    for (name, bytes, reason, said) in &bad_backups(&good) {
         fs::write(site.place.path("bad"), bytes).unwrap();
-        refused(&site.run(&["verify", "bad"]), &["`bad`", said]);
-        let output = site.run(&["restore", "bad", "--config", "tessera.toml"]);
-        refused(&output, &["`bad`", said]);
+        refused(&mut site.backup(&["verify", "bad"]), reason, &["`bad`", said]);
+        let restore = ["restore", "bad", "--config", "tessera.toml"];
+        refused(&mut site.backup(&restore), reason, &["`bad`", said]);
         fs::remove_file(site.place.path("bad")).unwrap();
         assert_eq!(names(&site.place.path("")), before, "{name} leaves something");
     }
     let other = site.run(&["key", "new", "other.key"]);
     assert!(other.status.success());
     refused(
-        &site.run(&["verify", "good", "--key-file", "other.key"]),
+        &mut site.backup(&["verify", "good", "--key-file", "other.key"]),
+        "BACKUP_KEY_WRONG",
         &["was made with the backup key k4.lid.", "and this key is k4.lid."],
     );
-    refused(&site.run(&["verify", "nowhere"]), &["`nowhere`"]);
+    refused(
+        &mut site.backup(&["verify", "nowhere"]),
+        "FILE_UNUSABLE",
+        &["`nowhere`"],
+    );
 }
 
 #[test]
@@ -437,37 +474,41 @@ fn a_backup_is_restored_only_with_its_server_key_and_into_nothing() {
     let authority = site.serve();
     let made = json(&mut site.backup(&["create", "good"]));
     let server_key = made["server_key_ids"][0].as_str().unwrap();
-    let restore = || site.run(&["restore", "good", "--config", "tessera.toml"]);
-    refused(&restore(), &["serves the data directory", "stop it first"]);
+    let restore = ["restore", "good", "--config", "tessera.toml"];
+    let refused = |reason, parts: &[&str]| refused(&mut site.backup(&restore), reason, parts);
+    refused("STORE_IN_USE", &["serves the data directory", "stop it first"]);
     assert!(authority.stop().success());
-    refused(&restore(), &["is not empty", "move it away first"]);
+    refused("STORE_NOT_EMPTY", &["is not empty", "move it away first"]);
     fs::rename(site.place.path("data"), site.place.path("before")).unwrap();
     let key = site.place.path("server.key");
     fs::rename(&key, site.place.path("kept.key")).unwrap();
     refused(
-        &restore(),
+        "SERVER_KEY_MISSING",
         &[server_key, "is missing", "none is at hand", "https://"],
     );
     assert!(!key.exists(), "no key is made where one is missing");
     let another = Site::new();
     fs::copy(another.place.path("server.key"), &key).unwrap();
-    refused(&restore(), &[server_key, "is missing", "at hand is k4.lid."]);
+    refused(
+        "SERVER_KEY_MISSING",
+        &[server_key, "is missing", "at hand is k4.lid."],
+    );
     fs::rename(site.place.path("kept.key"), &key).unwrap();
     let cut_off = site.place.path("data.restoring");
     fs::create_dir(&cut_off).unwrap();
-    refused(&restore(), &["data.restoring", "remove it"]);
+    refused("RESTORE_UNFINISHED", &["data.restoring", "remove it"]);
     fs::remove_dir(&cut_off).unwrap();
     let (issuer, other) = (
         "https://auth.example.org/production",
         "https://other.example.org/",
     );
     site.edit(issuer, other);
-    refused(&restore(), &[issuer, other]);
+    refused("BACKUP_OF_OTHER_AUTHORITY", &[issuer, other]);
     site.edit(other, issuer);
     assert!(!site.place.path("data").exists());
     // An empty directory counts as none.
     fs::create_dir(site.place.path("data")).unwrap();
-    let restored = restore();
+    let restored = site.run(&restore);
     assert!(restored.status.success(), "{}", stderr(&restored));
     for part in ["revoked and replaced", "revoke again", "is not in it"] {
         assert!(stdout(&restored).contains(part), "{}", stdout(&restored));

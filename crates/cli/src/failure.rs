@@ -4,7 +4,7 @@ use std::{collections::HashMap, error::Error, fmt::Display, process::ExitCode};
 
 use serde_json::{Value, json};
 use tessera_core::secret;
-use tessera_daemon::LaunchError;
+use tessera_daemon::{ConfigError, LaunchError};
 use tessera_policy::Permission;
 use tessera_server::code_name;
 use tonic::{Code, Status};
@@ -36,6 +36,25 @@ pub(crate) struct Failure {
     refused: Option<Box<Refused>>,
 }
 
+impl From<LaunchError> for Failure {
+    /// Exit code 2, or 4 if a PIN was refused. A supervisor must not restart the command then: a token locks itself
+    /// after a few wrong PINs.
+    fn from(error: LaunchError) -> Self {
+        let failure = Self::cannot_run(&error).because(error.reason());
+        if error.is_of_pin() {
+            failure.with_code(4)
+        } else {
+            failure
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::cannot_run(error).because("CONFIG_INVALID")
+    }
+}
+
 impl Failure {
     /// The command could not run: exit code 2.
     pub(crate) fn cannot_run(message: impl Display) -> Self {
@@ -49,17 +68,6 @@ impl Failure {
             decision: None,
             rule: None,
             refused: None,
-        }
-    }
-
-    /// The authority can't be launched: exit code 2, or 4 if a PIN was refused. A supervisor must not restart the
-    /// command then: a token locks itself after a few wrong PINs.
-    pub(crate) fn launch(error: &LaunchError) -> Self {
-        let failure = Self::cannot_run(error);
-        if error.is_of_pin() {
-            failure.with_code(4)
-        } else {
-            failure
         }
     }
 
@@ -83,7 +91,7 @@ impl Failure {
     pub(crate) fn policy(message: impl Display, refused: Refused) -> Self {
         Self {
             refused: Some(Box::new(refused)),
-            ..Self::cannot_run(message)
+            ..Self::cannot_run(message).because("POLICY_REFUSED")
         }
     }
 

@@ -49,6 +49,7 @@ impl Partial {
             "`{}` can't be written, and nothing is left of it: {error}",
             self.path.display()
         ))
+        .because("FILE_UNUSABLE")
     }
 
     /// Gives it the name `file`, durably, if it [may](may_be_made).
@@ -92,7 +93,7 @@ impl Drop for Partial {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
-    Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()))
+    Failure::cannot_run(format!("`{}` can't be used: {error}", path.display())).because("FILE_UNUSABLE")
 }
 
 /// Whether `file` may be made. An existing file is replaced only if this was requested, and a device or a pipe never
@@ -105,7 +106,8 @@ pub(crate) fn may_be_made(file: &Path, overwrite: bool) -> Result<(), Failure> {
         return Err(Failure::cannot_run(format!(
             "`{}` is not a file, so it is not replaced: name another file",
             file.display()
-        )));
+        ))
+        .because("FILE_EXISTS"));
     }
     Ok(())
 }
@@ -115,4 +117,5 @@ fn is_there(file: &Path) -> Failure {
         "`{}` already exists: name another file, or replace it with --overwrite",
         file.display()
     ))
+    .because("FILE_EXISTS")
 }

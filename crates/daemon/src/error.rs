@@ -91,7 +91,7 @@ pub enum LaunchError {
     Database(#[from] tessera_store_postgres::OpenError),
     /// The database is not in the state that this node has seen.
     #[error(
-        "the database has less than this node has seen, or another log, as `{witness}` says (STORE_WENT_BACK): a failover lost commits, or an older copy was restored. The database does not have the revocations and sessions since then. Use the latest one; or, if that is lost, remove this file at each node, and revoke everything with `tessera revoke --whole-realm`"
+        "the database has less than this node has seen, or another log, as `{witness}` says (STORE_WENT_BACK): a failover lost commits, or an older copy was restored. The database does not have the revocations and sessions since then. Use the latest one; or, if that is lost, stop all nodes, run `tessera restore`, which ends every session, and remove this file at the other nodes"
     )]
     DatabaseWentBack {
         /// The file that shows it.

@@ -21,6 +21,7 @@ mod key_file;
 pub mod launch;
 mod outgoing_tls;
 mod policy_watcher;
+mod reason;
 mod reseal;
 pub mod restore;
 mod run;

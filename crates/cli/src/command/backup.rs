@@ -31,14 +31,14 @@ pub(crate) async fn run(command: Backup, connection: &Connection, output: &Outpu
 async fn verify(file: &Path, key: &BackupKeyFile, output: &Output) -> Result<(), Failure> {
     let key = read_key(key)?;
     let made = restore::verify_backup(file, key).await;
-    let made = made.map_err(Failure::cannot_run)?;
+    let made = made?;
     output.print(&described(&made), || {
         format!("the backup is complete\n{}", text(&made))
     })
 }
 
 async fn restore_into(arguments: &RestoreBackup, output: &Output) -> Result<(), Failure> {
-    let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
+    let config = Config::read(&arguments.config)?;
     telemetry::init(config.log.format, "warn");
     let key = read_key(&arguments.key)?;
     let api_keys = if arguments.revoke_api_keys {
@@ -55,7 +55,7 @@ async fn restore_into(arguments: &RestoreBackup, output: &Output) -> Result<(), 
         "This restores {place} from the backup, ends every session and token of every realm in it, and replaces all signing keys{api_keys}."
     ))?;
     let restored = restore::restore_backup(&config, &arguments.file, key, arguments.revoke_api_keys);
-    let restored = restored.await.map_err(Failure::cannot_run)?;
+    let restored = restored.await?;
     let mut document = restoring::document(&restored.restored, arguments.revoke_api_keys);
     document.insert("backup".to_owned(), described(&restored.made));
     output.print(&Value::Object(document), || {
@@ -69,7 +69,7 @@ async fn restore_into(arguments: &RestoreBackup, output: &Output) -> Result<(), 
 }
 
 fn new_key(file: &Path, output: &Output) -> Result<(), Failure> {
-    let key = backup_key::make(file).map_err(Failure::cannot_run)?;
+    let key = backup_key::make(file)?;
     let document = json!({ "id": key.id(), "file": file.display().to_string() });
     output.print(&document, || {
         format!(

@@ -127,12 +127,12 @@ async fn open_data(
     realms: Vec<Realm>,
 ) -> Result<(Arc<dyn Store>, Arc<ServerKeys>), Failure> {
     let (data, key_file) = (directory.join("store"), directory.join("server.key"));
-    let key = tessera_daemon::server_key_beside(&data, &key_file).map_err(Failure::cannot_run)?;
+    let key = tessera_daemon::server_key_beside(&data, &key_file)?;
     let keys = Arc::new(ServerKeys::new(key, Vec::new()));
     let opening = Arc::clone(&keys);
     let opens = move |records: &[SigningKey]| check_signing_keys(records, &realms, &opening);
     let store = launch::open_data(&data, &key_file, opens).await;
-    Ok((store.map_err(Failure::cannot_run)?, keys))
+    Ok((store?, keys))
 }
 
 fn realms(access_ttl: Seconds) -> Vec<Realm> {

@@ -96,14 +96,12 @@ fn finish(path: &Path) -> Result<(), Failure> {
 
 async fn make(arguments: &Init, operator: &ClientName) -> Result<Keys, Failure> {
     write_files(arguments, operator)?;
-    let config = Config::read(&arguments.directory.join(UNFINISHED)).map_err(Failure::cannot_run)?;
+    let config = Config::read(&arguments.directory.join(UNFINISHED))?;
     telemetry::init(config.log.format, "error");
     if arguments.postgres.is_some() && !config.keys.file.exists() {
-        new_server_key(&config.keys.file, None).map_err(Failure::cannot_run)?;
+        new_server_key(&config.keys.file, None)?;
     }
-    let authority = launch::open(&config, MachineClock::Unknown, &StartProgress::default())
-        .await
-        .map_err(Failure::cannot_run)?;
+    let authority = launch::open(&config, MachineClock::Unknown, &StartProgress::default()).await?;
     let made = first_keys(&authority, &config, operator).await;
     let closed = authority.close().await.map_err(Failure::cannot_run);
     closed.and(made).map_err(|failure| match arguments.postgres {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(crate) async fn run(arguments: &Restore, output: &Output) -> Result<(), Failure> {
-    let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
+    let config = Config::read(&arguments.config)?;
     telemetry::init(config.log.format, "warn");
     let api_keys = if arguments.revoke_api_keys {
         ", and revokes all API keys"
@@ -22,9 +22,7 @@ pub(crate) async fn run(arguments: &Restore, output: &Output) -> Result<(), Fail
     arguments.consent.ask(&format!(
         "This ends every session and token of every realm in the copy, replaces all signing keys{api_keys}."
     ))?;
-    let restored = restore::restore_copy(&config, arguments.revoke_api_keys)
-        .await
-        .map_err(Failure::cannot_run)?;
+    let restored = restore::restore_copy(&config, arguments.revoke_api_keys).await?;
     let document = Value::Object(document(&restored, arguments.revoke_api_keys));
     output.print(&document, || text(&restored, arguments.revoke_api_keys))
 }

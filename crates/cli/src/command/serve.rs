@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::{arguments::Serve, command::shutdown, failure::Failure};
 
 pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
-    let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
+    let config = Config::read(&arguments.config)?;
     let traces = telemetry::init_traced(config.log.format, "info", &config.telemetry);
     let limits = config.limits();
     let mut shutdown = Box::pin(shutdown::requested_within(&limits)?);
@@ -80,9 +80,7 @@ async fn start(
     arguments: &Serve,
     progress: &StartProgress,
 ) -> Result<Arc<Authority>, Failure> {
-    let authority = launch::open(config, arguments.clock.machine_clock(), progress)
-        .await
-        .map_err(|error| Failure::launch(&error))?;
+    let authority = launch::open(config, arguments.clock.machine_clock(), progress).await?;
     for realm in authority.realms().keys() {
         if !authority
             .credentials()

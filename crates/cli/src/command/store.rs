@@ -21,7 +21,7 @@ pub(crate) async fn run(command: &Store, output: &Output) -> Result<(), Failure>
                 "`{}` will be new and empty: the old sessions, API keys and signing keys are lost for good.",
                 config.store.path.display()
             ))?;
-            launch::init(&config).await.map_err(Failure::cannot_run)?;
+            launch::init(&config).await?;
             let path = config.store.path.display().to_string();
             output.print(&json!({ "path": path }), || {
                 format!("`{path}` is new and empty: make API keys with `tessera apikey create --config`\n")
@@ -31,13 +31,13 @@ pub(crate) async fn run(command: &Store, output: &Output) -> Result<(), Failure>
 }
 
 fn read(path: &Path) -> Result<Config, Failure> {
-    let config = Config::read(path).map_err(Failure::cannot_run)?;
+    let config = Config::read(path)?;
     telemetry::init(config.log.format, "warn");
     Ok(config)
 }
 
 async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
-    let (before, now) = database::migrate(config).await.map_err(Failure::cannot_run)?;
+    let (before, now) = database::migrate(config).await?;
     output.print(&json!({ "version_before": before, "version": now }), || {
         if before == now {
             format!("the schema is already at version {now}\n")
@@ -48,7 +48,7 @@ async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
 }
 
 async fn copy(from: &Config, to: &Config, output: &Output) -> Result<(), Failure> {
-    let copied = store_copy::copy(from, to).await.map_err(Failure::cannot_run)?;
+    let copied = store_copy::copy(from, to).await?;
     let store_copy::Copied { records, position } = copied;
     output.print(&json!({ "records": records, "position": position }), || {
         format!(
@@ -59,7 +59,7 @@ async fn copy(from: &Config, to: &Config, output: &Output) -> Result<(), Failure
 }
 
 async fn compact(config: &Config, output: &Output) -> Result<(), Failure> {
-    let (before, after) = launch::compact(config).await.map_err(Failure::cannot_run)?;
+    let (before, after) = launch::compact(config).await?;
     output.print(&json!({ "bytes_before": before, "bytes_after": after }), || {
         format!("{} MiB before, {} MiB now\n", before >> 20, after >> 20)
     })

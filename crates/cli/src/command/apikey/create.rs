@@ -49,16 +49,14 @@ async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Resul
         ttl: create.expires,
         allow_from: create.allow_from.clone(),
     };
-    let config = Config::read(config).map_err(Failure::cannot_run)?;
+    let config = Config::read(config)?;
     telemetry::init(config.log.format, "warn");
     if !config.realms.contains_key(&realm) {
         return Err(Failure::cannot_run(format!(
             "realm `{realm}` is not in the configuration"
         )));
     }
-    let authority = launch::open(&config, MachineClock::Unknown, &StartProgress::default())
-        .await
-        .map_err(Failure::cannot_run)?;
+    let authority = launch::open(&config, MachineClock::Unknown, &StartProgress::default()).await?;
     let new = authority
         .credentials()
         .create_operator_api_key(&realm, client, terms)

@@ -102,7 +102,8 @@ fn check_key(key: &BackupKey, backup: &v1::Backup) -> Result<(), Failure> {
     if as_server_key.is_ok_and(|server_key| backup.server_key_ids.iter().any(|id| id == server_key.id())) {
         return Err(Failure::cannot_run(
             "this is the server key, and backups need their own key: `tessera backup key new FILE` makes one",
-        ));
+        )
+        .because("BACKUP_KEY_UNUSABLE"));
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ pub(super) fn read_key(given: &BackupKeyFile) -> Result<BackupKey, Failure> {
     let Some(given) = given.filter(|given| !given.is_empty()) else {
         return Err(Failure::cannot_run(
             "no backup key: name its file with --key-file or in TESSERA_BACKUP_KEY (`tessera backup key new FILE` makes one)",
-        ));
+        )
+        .because("BACKUP_KEY_MISSING"));
     };
-    backup_key::read(given).map_err(Failure::cannot_run)
+    Ok(backup_key::read(given)?)
 }
