@@ -12,7 +12,7 @@ use crate::{
     log::Log,
     postgres_server::Server,
     serving::{free_port, start},
-    support::{Authority, Client, access, copy_directory, json, refresh, soon, stderr, tessera},
+    support::{Authority, Client, access, copy_directory, json, refresh, soon, stderr, tessera, viewer},
 };
 
 mod loss;
@@ -321,6 +321,36 @@ async fn an_installation_moves_into_a_database_and_back() {
     assert!(client.introspect(&access(refreshed.tokens.as_ref())).await.active);
     assert!(client.refresh(&refresh(refreshed.tokens.as_ref())).await.is_ok());
     assert!(serving.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn an_authority_for_trying_out_keeps_its_data_in_a_database() {
+    let server = Server::start("");
+    let (place, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flags = |place: &Path| {
+        let place = place.to_str().unwrap().to_owned();
+        [
+            "--data-dir".to_owned(),
+            place,
+            "--postgres".to_owned(),
+            server.url(),
+        ]
+    };
+    let start = |place: &Path| {
+        let flags = flags(place);
+        Authority::start_dev(&flags.each_ref().map(String::as_str))
+    };
+    let dev = start(place.path()).unwrap();
+    let client = Client::connect(&dev.address, &dev.api_key("production")).await;
+    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    drop(client);
+    assert!(dev.stop().success());
+    let told = start(other.path()).err().unwrap();
+    assert!(told.contains("sealed by another server key"), "{told}");
+    let again = start(place.path()).unwrap();
+    let client = Client::connect(&again.address, &again.api_key("production")).await;
+    client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
 }
 
 /// A password in the URL is refused before it is written to a file.

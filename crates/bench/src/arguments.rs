@@ -62,6 +62,10 @@ pub(crate) struct Run {
     /// Measure this other `tessera`, too, such as that of the release before, in the same rounds.
     #[arg(long, value_name = "BINARY")]
     pub(crate) against: Option<PathBuf>,
+    /// Measure with the data in this empty database instead of a directory: postgresql://user@host/database. The
+    /// processor time is that of the authority alone.
+    #[arg(long, value_name = "URL", conflicts_with = "against")]
+    pub(crate) postgres: Option<String>,
     /// The commit that the measured `tessera` was built from; without it, the one that is checked out.
     #[arg(long, value_name = "HASH")]
     pub(crate) commit: Option<String>,

@@ -64,6 +64,9 @@ fn check(run: &Value) -> Result<(), String> {
     if *field(field(run, "setup"), "optimised") != true {
         return Err("it was built without optimisation".to_owned());
     }
+    if *field(field(run, "setup"), "engine") == "postgres" {
+        return Err("its data was in PostgreSQL, and the history is of data directories".to_owned());
+    }
     match field(run, "figures").as_array() {
         Some(figures) if !figures.is_empty() => Ok(()),
         _ => Err("it has no figures".to_owned()),
@@ -155,6 +158,11 @@ mod tests {
             ("commit", Value::Null, "its commit is not known"),
             ("date", Value::Null, "its date is not known"),
             ("setup", json!({ "optimised": false }), "without optimisation"),
+            (
+                "setup",
+                json!({ "optimised": true, "engine": "postgres" }),
+                "in PostgreSQL",
+            ),
             ("figures", json!([]), "no figures"),
         ] {
             let refusal = refusal(&[of(name, value)]);

@@ -62,6 +62,7 @@ impl Report {
             setup: json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "optimised": !cfg!(debug_assertions),
+                "engine": if arguments.postgres.is_some() { "postgres" } else { "sled" },
                 "rounds": arguments.rounds,
                 "seconds": arguments.seconds.as_secs_f64(),
                 "in_flight": arguments.in_flight,

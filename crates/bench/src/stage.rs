@@ -66,9 +66,13 @@ impl Stage {
         let tessera = find_tessera(arguments.tessera.as_deref(), &program)?;
         let directory = directory(arguments.data_dir.as_deref(), &program)?;
 
+        let mut flags = vec![NO_RATE_LIMITS];
+        if let Some(url) = &arguments.postgres {
+            flags.extend(["--postgres", url]);
+        }
         let (tessera, authorization) = Target::start(
             &tessera,
-            &[NO_RATE_LIMITS],
+            &flags,
             &directory.path().join("data"),
             arguments.connections,
         )

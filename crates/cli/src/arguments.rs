@@ -172,6 +172,10 @@ pub(crate) struct Dev {
     /// Store the data here. Without it, the data is lost when the authority stops.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Store the data in this database, which must be empty at first: postgresql://user@host/database, or, with a
+    /// password, TESSERA_POSTGRES_URL in the environment. The keys are in the directory of `--data-dir`.
+    #[arg(long, value_name = "URL", requires = "data_dir")]
+    pub(crate) postgres: Option<String>,
     /// The directory of the policy files. Without it, the example policy is used.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) policy: Option<PathBuf>,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{Config, PostgresConfig},
+    config::{Config, PostgresConfig, PostgresUrl},
     error::LaunchError,
 };
 
@@ -40,14 +40,16 @@ pub(crate) fn options(config: &Config) -> Result<PostgresOptions, LaunchError> {
 }
 
 fn url(settings: &PostgresConfig) -> Result<PostgresOptions, LaunchError> {
-    let from_environment = env::var_os(POSTGRES_URL_VARIABLE).filter(|url| !url.is_empty());
-    if let Some(url) = from_environment {
-        return Ok(PostgresOptions::new(&Zeroizing::new(
-            url.to_string_lossy().into_owned(),
-        )));
+    if let Some(url) = url_from_environment() {
+        return Ok(PostgresOptions::new(&url));
     }
     let url = settings.url.as_ref().ok_or(LaunchError::NoDatabase)?;
     Ok(PostgresOptions::new(&url.0))
+}
+
+fn url_from_environment() -> Option<Zeroizing<String>> {
+    let url = env::var_os(POSTGRES_URL_VARIABLE).filter(|url| !url.is_empty())?;
+    Some(Zeroizing::new(url.to_string_lossy().into_owned()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LaunchError> {
@@ -60,6 +62,18 @@ fn read(path: &Path) -> Result<Vec<u8>, LaunchError> {
 /// Opens the store in the database of `config`.
 pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, LaunchError> {
     Ok(Arc::new(PostgresStore::open(options(config)?).await?))
+}
+
+/// Opens the store in the database at `url`, unless the environment names another one, with the default settings.
+///
+/// # Errors
+/// See [`LaunchError`].
+pub async fn open_at(url: &PostgresUrl) -> Result<Arc<dyn Store>, LaunchError> {
+    let options = match url_from_environment() {
+        Some(url) => PostgresOptions::new(&url),
+        None => PostgresOptions::new(&url.0),
+    };
+    Ok(Arc::new(PostgresStore::open(options).await?))
 }
 
 /// Opens the store, and never changes its schema.

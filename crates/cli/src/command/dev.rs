@@ -15,7 +15,11 @@ use tessera_authority::{ApiKeyTerms, Authority, Options, check_signing_keys};
 use tessera_core::{
     ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SigningKey, read_small_text,
 };
-use tessera_daemon::{RunOptions, config::TelemetryConfig, launch, telemetry};
+use tessera_daemon::{
+    RunOptions,
+    config::{PostgresUrl, TelemetryConfig},
+    database, launch, telemetry,
+};
 use tessera_policy::{Permission, Policy};
 use tessera_server::Listeners;
 use tessera_store::{MemoryStore, Store};
@@ -75,7 +79,7 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     // The sockets are bound: clients that connect from here on are served.
     announce(&arguments, &addresses, &authority, &keys, &remarks)?;
     let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;
-    if let Some(directory) = &arguments.data_dir {
+    if let (Some(directory), None) = (&arguments.data_dir, &arguments.postgres) {
         launch::note_end_beside(&directory.join("server.key"), &authority);
     }
     served.map_err(Failure::cannot_run)
@@ -104,7 +108,10 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
             let key = ServerKey::generate().map_err(Failure::cannot_run)?;
             (store, Arc::new(ServerKeys::new(key, Vec::new())))
         }
-        Some(directory) => open_data(directory, realms.clone()).await?,
+        Some(directory) => match &arguments.postgres {
+            None => open_data(directory, realms.clone()).await?,
+            Some(url) => open_database(url, directory).await?,
+        },
     };
     let authority = Authority::open(Options {
         key_rotation: tessera_authority::KeyRotation::default(),
@@ -133,6 +140,15 @@ async fn open_data(
     let opens = move |records: &[SigningKey]| check_signing_keys(records, &realms, &opening);
     let store = launch::open_data(&data, &key_file, opens).await;
     Ok((store?, keys))
+}
+
+/// [`Authority::open`] refuses signing keys of another server key.
+async fn open_database(url: &str, directory: &Path) -> Result<(Arc<dyn Store>, Arc<ServerKeys>), Failure> {
+    let url =
+        PostgresUrl::parse(url).map_err(|problem| Failure::cannot_run(format!("--postgres: {problem}")))?;
+    let key = tessera_daemon::server_key_beside(&directory.join("store"), &directory.join("server.key"))?;
+    let store = database::open_at(&url).await?;
+    Ok((store, Arc::new(ServerKeys::new(key, Vec::new()))))
 }
 
 fn realms(access_ttl: Seconds) -> Vec<Realm> {
@@ -285,6 +301,9 @@ fn banner(
 ) -> String {
     let tessera = program();
     let state = match &arguments.data_dir {
+        Some(directory) if arguments.postgres.is_some() => {
+            format!("kept in the database, and the keys in {}", directory.display())
+        }
         Some(directory) => format!("kept in {}", directory.display()),
         None => "in memory: lost when this stops (--data-dir DIR keeps it)".to_owned(),
     };
