@@ -20,7 +20,7 @@ pub(crate) enum Command {
     Run(Run),
     /// Append runs that `run --json FILE` wrote to the history, and draw it.
     History(History),
-    /// Measure honest calls beside hostile callers, in each of eleven ways; fails where a bound is exceeded.
+    /// Measure honest calls beside hostile callers, in each of twelve ways; fails where a bound is exceeded.
     Hostile(Hostile),
     /// Refresh the same sessions at the same rate for a long time; fails where memory grows.
     Soak(Soak),
