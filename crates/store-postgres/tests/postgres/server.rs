@@ -89,12 +89,21 @@ pub(crate) fn directory() -> PathBuf {
     PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
 }
 
-/// A file that only the server's user can read.
-pub(crate) fn private_file(text: &str) -> PathBuf {
-    let script =
-        "umask 077; file=$(mktemp -t tessera-postgres-XXXXXX); printf '%s' \"$1\" >\"$file\"; echo \"$file\"";
-    let made = run(unprivileged("sh").args(["-c", script, "sh", text]));
-    PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
+/// A file that only the server's user can read, removed when it is dropped.
+pub(crate) struct PrivateFile(pub(crate) PathBuf);
+
+impl PrivateFile {
+    pub(crate) fn with(text: &str) -> Self {
+        let script = "umask 077; file=$(mktemp -t tessera-postgres-XXXXXX); printf '%s' \"$1\" >\"$file\"; echo \"$file\"";
+        let made = run(unprivileged("sh").args(["-c", script, "sh", text]));
+        Self(PathBuf::from(String::from_utf8(made.stdout).unwrap().trim()))
+    }
+}
+
+impl Drop for PrivateFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Server {

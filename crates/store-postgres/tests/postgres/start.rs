@@ -7,7 +7,7 @@ use tessera_store_conformance::fixture::{append, session, session_revoked};
 use tessera_store_postgres::{Durability, Migrate, OpenError, PostgresOptions, PostgresStore};
 
 use super::cluster::{fresh, open, refused, runtime, shared};
-use super::server::{Server, private_file};
+use super::server::{PrivateFile, Server};
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
@@ -172,20 +172,20 @@ async fn a_server_elsewhere_is_reached_by_tls_alone() {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.7".to_owned()]).unwrap();
     let certificate = made.cert.pem();
     let hba = "local all all trust\nhost all all 127.0.0.0/8 trust\n";
-    let files = [&certificate, &made.signing_key.serialize_pem(), hba].map(private_file);
-    let [crt, key, hba] = files.each_ref().map(|path| path.display());
+    let files = [&certificate, &made.signing_key.serialize_pem(), hba].map(PrivateFile::with);
+    let [crt, key, hba] = files.each_ref().map(|file| file.0.display());
     let reachable = format!("listen_addresses = '127.0.0.7'\nhba_file = '{hba}'\n");
     let url = "host=127.0.0.7 user=postgres dbname=postgres";
     {
         let _plain = Server::start(&reachable);
         let error = refused(PostgresOptions::new(url)).await;
-        assert!(error.to_string().contains("TLS"), "{error}");
+        assert!(error.to_string().contains("sslmode=disable"), "{error}");
     }
     let tls = format!("{reachable}ssl = on\nssl_cert_file = '{crt}'\nssl_key_file = '{key}'\n");
     let _server = Server::start(&tls);
     let mut options = PostgresOptions::new(url);
     let error = refused(options.clone()).await;
-    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(error.to_string().contains("and `ca`"), "{error}");
     options.roots = Some(certificate.into_bytes());
     open(options.clone()).await.close().await.unwrap();
     options.roots = Some(b"no certificate".to_vec());
