@@ -201,7 +201,7 @@ fn a_read_that_fails_once_harms_nothing() {
     each_read_fails_once(37);
 }
 
-/// `cargo test --release -p tessera-store --test failing_reads -- --ignored --nocapture every`.
+/// `cargo test --release -p tessera-store-sled --test failing_reads -- --ignored --nocapture every`.
 #[test]
 #[ignore = "the long form: every read"]
 fn every_read_that_fails_once_harms_nothing() {

@@ -1,5 +1,5 @@
 //! Figures of the sled backend, each beside a baseline of the same run. Not checks: run with
-//! `cargo test --release -p tessera-store --test figures -- --ignored --nocapture`.
+//! `cargo test --release -p tessera-store-sled --test figures -- --ignored --nocapture`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
