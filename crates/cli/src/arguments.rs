@@ -16,6 +16,7 @@ mod health;
 mod operator;
 mod policy;
 mod serverkey;
+mod text;
 mod token;
 
 pub(crate) use apikey::{ApiKey, CreateApiKey, ListApiKeys, RevokeApiKey, RollApiKey};
@@ -27,6 +28,7 @@ pub(crate) use health::Health;
 pub(crate) use operator::{ADMIN_ADDRESS, Doctor, Node, Status, Subscribers, Top};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 pub(crate) use serverkey::ServerKey;
+use text::filled;
 pub(crate) use token::{Issue, Token};
 
 /// A token authority: role-scoped PASETO tokens, rotating refresh tokens, instant revocation.
@@ -295,14 +297,6 @@ pub(crate) enum Store {
 fn client(text: &str) -> Result<String, String> {
     let name = ClientName::from_short(text).map_err(|error| error.to_string())?;
     Ok(name.to_string())
-}
-
-/// Reads a text that a script must not leave empty by mistake: without the option, the command means something else.
-fn filled(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("must not be empty: leave the option out instead".to_owned()),
-        text => Ok(text.to_owned()),
-    }
 }
 
 #[derive(Args)]

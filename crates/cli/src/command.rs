@@ -6,6 +6,7 @@ pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod duration;
 pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod key;
@@ -27,7 +28,6 @@ pub(crate) mod watch;
 use std::path::Path;
 
 use clap::CommandFactory;
-use tessera_core::Seconds;
 
 use crate::{arguments::Arguments, failure::Failure, output::print_line};
 
@@ -45,12 +45,4 @@ pub(crate) fn man(directory: &Path) -> Result<(), Failure> {
         .and_then(|()| clap_mangen::generate_to(Arguments::command(), directory));
     written
         .map_err(|error| Failure::cannot_run(format!("`{}` can't be written: {error}", directory.display())))
-}
-
-/// A duration in the form of the wire.
-fn duration(length: Seconds) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: length.0.into(),
-        nanos: 0,
-    }
 }

@@ -34,7 +34,7 @@ pub(crate) struct CreateApiKey {
     /// The client's name, with or without `client:`.
     pub(crate) name: String,
     /// The realm. It must be the caller's realm, or with --config a realm in the configuration.
-    #[arg(long, value_name = "REALM", value_parser = super::filled)]
+    #[arg(long, value_name = "REALM", value_parser = super::text::filled)]
     pub(crate) realm: Option<String>,
     /// How long the key works. Without it, the realm's setting applies, or the key works until it is revoked.
     #[arg(long, value_name = "TIME")]

@@ -78,16 +78,16 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "CLIENT", value_parser = super::client)]
     pub(crate) client: Option<String>,
     /// Only actions that used this API key or changed it.
-    #[arg(long = "api-key-id", value_name = "ID", value_parser = super::filled)]
+    #[arg(long = "api-key-id", value_name = "ID", value_parser = super::text::filled)]
     pub(crate) key_id: Option<String>,
     /// Only records about this subject.
-    #[arg(long, value_name = "SUBJECT", value_parser = super::filled)]
+    #[arg(long, value_name = "SUBJECT", value_parser = super::text::filled)]
     pub(crate) subject: Option<String>,
     /// Only records about this session.
-    #[arg(long, value_name = "UUID", value_parser = super::filled)]
+    #[arg(long, value_name = "UUID", value_parser = super::text::filled)]
     pub(crate) session: Option<String>,
     /// Only the record of this decision.
-    #[arg(long, value_name = "UUID", value_parser = super::filled)]
+    #[arg(long, value_name = "UUID", value_parser = super::text::filled)]
     pub(crate) decision: Option<String>,
 }
 

@@ -159,7 +159,7 @@ impl Directory {
 #[derive(Args)]
 pub(crate) struct About {
     /// The realm; with `--live` it must be the realm of the API key.
-    #[arg(long, value_name = "REALM", value_parser = super::filled)]
+    #[arg(long, value_name = "REALM", value_parser = super::text::filled)]
     pub(crate) realm: Option<String>,
     /// A role to assert for the subject; repeat it for several.
     #[arg(long = "role", value_name = "ROLE")]

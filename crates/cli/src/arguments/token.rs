@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use tessera_core::{Audience, Seconds};
 
-use super::filled;
+use super::text::filled;
 
 #[derive(Subcommand)]
 pub(crate) enum Token {

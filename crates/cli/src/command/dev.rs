@@ -27,7 +27,7 @@ use tessera_token::{ServerKey, ServerKeys};
 
 use crate::{
     arguments::Dev,
-    command::{policy::load_right, serve::listen, shutdown},
+    command::{policy::directory::load_right, serve::listen, shutdown},
     failure::Failure,
     output::{notice, print_line},
     terminal::quoted,

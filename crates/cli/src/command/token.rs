@@ -12,7 +12,7 @@ use tessera_token::{Expectation, Keyring, VerifyingKey, access, refresh};
 
 use crate::{
     arguments::{Connection, Issue, Output, Token},
-    command::{duration, revoke::print_revoked},
+    command::{duration::duration, revoke::print_revoked},
     connect::secret,
     failure::Failure,
     json,

@@ -11,7 +11,7 @@ use tessera_proto::v1::CreateApiKeyRequest;
 use super::id::lost;
 use crate::{
     arguments::{Connection, CreateApiKey, Output},
-    command::duration,
+    command::duration::duration,
     failure::Failure,
     json,
 };

@@ -5,7 +5,7 @@ use tessera_proto::v1::{ApiKey, ListApiKeysRequest};
 
 use crate::{
     arguments::{Connection, ListApiKeys, Output},
-    command::duration,
+    command::duration::duration,
     failure::Failure,
     json,
     output::columns,

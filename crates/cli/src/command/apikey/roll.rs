@@ -6,7 +6,7 @@ use tessera_proto::v1::RollApiKeyRequest;
 use super::id::{known, lost};
 use crate::{
     arguments::{Connection, Output, RollApiKey},
-    command::duration,
+    command::duration::duration,
     failure::Failure,
     json,
 };

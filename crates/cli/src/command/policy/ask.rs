@@ -7,7 +7,7 @@ use tessera_core::{RealmName, RoleName, Scope, Subject};
 use tessera_policy::{Catalogue, Permission, Policy};
 use tessera_proto::v1::{self, CheckRequest, ExplainRequest, explain_request};
 
-use super::{load_right, wire};
+use super::{directory::load_right, wire};
 use crate::{
     arguments::{About, Connection, Output},
     failure::Failure,

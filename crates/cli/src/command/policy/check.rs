@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use serde_json::json;
 use tessera_policy::{Policy, Sources};
 
-use super::{load, shown};
+use super::directory::{load, shown};
 use crate::{
     arguments::Output,
     draw::Finding,

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use tessera_policy::{CatalogueChange, Change, ChangeKind, Policy, RuleAt};
 use tessera_proto::v1;
 
-use super::{explain::short, load_right, plan, routes, shown, wire};
+use super::{
+    directory::{load_right, shown},
+    explain::short,
+    plan, routes, rule, wire,
+};
 use crate::{
     arguments::{self, Connection, Output},
     failure::Failure,
@@ -75,7 +79,7 @@ impl Comparison {
 
     fn text(&self, title: &str, old: &Policy, new: &Policy) -> String {
         let diff = &self.diff;
-        let revisions = format!("{} → {}", short(diff.old.as_str()), short(diff.new.as_str()));
+        let revisions = format!("{} → {}", diff.old.short(), diff.new.short());
         let mut text = format!("{title}   revision {revisions}\n");
         text += &self.permissions();
         text += &self.realms();
@@ -214,7 +218,7 @@ impl Comparison {
             "sessions of the API key's realm: {}\n",
             plan::impact(plan.sessions.as_ref(), plan::Tense::Future)
         );
-        if plan.current_revision != self.diff.old.as_str() {
+        if plan.current_revision != self.diff.old.to_string() {
             text += &format!(
                 "{} the authority has revision {} in force, not OLD's: the sessions are counted against that\n",
                 self.paint.warn("note:"),
@@ -245,7 +249,7 @@ fn change_json(change: &Change) -> Value {
             ChangeKind::Lost => "lost",
         },
         "permission": change.is_permission(),
-        "rule": change.rule.as_ref().map(wire::rule_json),
+        "rule": change.rule.as_ref().map(rule::rule_json),
     })
 }
 

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tessera_policy::format_rules;
 
-use super::shown;
+use super::directory::shown;
 use crate::{
     arguments::Output,
     failure::Failure,

@@ -6,8 +6,9 @@ use tessera_policy::{RouteChanges, Sources};
 use tessera_proto::v1::{self, ChangeKind, PlanRequest, PlanResponse, PolicyFile};
 
 use super::{
+    directory::{is_refused, read},
     explain::{self, short},
-    is_refused, read, routes, wire,
+    routes, wire,
 };
 use crate::{
     arguments::{Connection, Output},

@@ -5,7 +5,7 @@ use tessera_core::{Audience, NameError, RealmName};
 use tessera_policy::{Demand, RouteChange, RouteChanges, RuleAt};
 use tessera_proto::v1::{self, RouteNeeds};
 
-use super::wire;
+use super::rule;
 use crate::{
     failure::Failure,
     terminal::{Paint, counted, padded, visible, width},
@@ -37,8 +37,8 @@ fn change(sent: v1::RouteChange) -> Option<RouteChange> {
         path: sent.path,
         before: demand_of(sent.before)?,
         after: demand_of(sent.after)?,
-        old: sent.old_route.map(wire::rule_at),
-        new: sent.new_route.map(wire::rule_at),
+        old: sent.old_route.map(rule::rule_at),
+        new: sent.new_route.map(rule::rule_at),
         gains: sent.gain,
         loses: sent.loss,
         is_gone: sent.gone,
@@ -147,8 +147,8 @@ fn change_json(change: &RouteChange) -> Value {
         "gain": change.is_gain(),
         "loss": change.loses,
         "gone": change.is_gone,
-        "old_route": change.old.as_ref().map(wire::rule_json),
-        "new_route": change.new.as_ref().map(wire::rule_json),
+        "old_route": change.old.as_ref().map(rule::rule_json),
+        "new_route": change.new.as_ref().map(rule::rule_json),
     })
 }
 

@@ -5,7 +5,10 @@ use std::{borrow::Cow, path::Path, process::ExitCode};
 use serde_json::{Value, json};
 use tessera_policy::{RuleAt, TestReport};
 
-use super::{is_refused, load, shown, wire};
+use super::{
+    directory::{is_refused, load, shown},
+    rule,
+};
 use crate::{
     arguments::Output,
     draw::Refused,
@@ -32,8 +35,8 @@ pub(super) fn run(directory: &Path, deny_uncovered: bool, output: &Output) -> Re
         "tests": report.tests,
         "expectations": report.expectations,
         "calls": report.calls,
-        "uncovered": report.uncovered.iter().map(wire::rule_json).collect::<Value>(),
-        "uncovered_routes": report.uncovered_routes.iter().map(wire::rule_json).collect::<Value>(),
+        "uncovered": report.uncovered.iter().map(rule::rule_json).collect::<Value>(),
+        "uncovered_routes": report.uncovered_routes.iter().map(rule::rule_json).collect::<Value>(),
         "diagnostics": [],
     });
     output.print(&document, || {

@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 use tessera_policy::{Explanation, Given, Miss, RoleStep, RouteChanges, RuleAt, Verdict};
 use tessera_proto::v1;
 
-use super::routes;
-
+use super::{routes, rule::wire_rule_json};
 use crate::json;
 
 /// An explanation in the form of the wire.
@@ -47,15 +46,6 @@ fn rule(rule: RuleAt) -> v1::Rule {
     }
 }
 
-/// A rule from the wire.
-pub(super) fn rule_at(rule: v1::Rule) -> RuleAt {
-    RuleAt {
-        file: rule.file,
-        line: rule.line,
-        text: rule.text,
-    }
-}
-
 fn role_path(steps: Vec<RoleStep>) -> v1::RolePath {
     v1::RolePath {
         steps: steps.into_iter().map(role_step).collect(),
@@ -81,14 +71,6 @@ fn miss(miss: Miss) -> v1::Miss {
 }
 
 // === JSON ===
-
-pub(super) fn rule_json(rule: &RuleAt) -> Value {
-    json!({ "file": rule.file, "line": rule.line, "text": rule.text })
-}
-
-fn wire_rule_json(rule: &v1::Rule) -> Value {
-    json!({ "file": rule.file, "line": rule.line, "text": rule.text })
-}
 
 pub(super) fn explain_response(response: &v1::ExplainResponse) -> Value {
     json!({
