@@ -206,9 +206,9 @@ impl EventBody {
             Self::LabelRevoked { label } => EventTarget::Label(label.clone()),
             Self::RealmRevoked => EventTarget::Realm,
             Self::KeyPublished { key } | Self::KeyActivated { key } | Self::KeyRevoked { key } => {
-                EventTarget::SigningKey(key.clone())
+                EventTarget::SigningKey(*key)
             }
-            Self::ApiKeyRevoked { api_key, .. } => EventTarget::ApiKey(api_key.clone()),
+            Self::ApiKeyRevoked { api_key, .. } => EventTarget::ApiKey(*api_key),
             Self::PolicyApplied { .. } => return None,
         })
     }

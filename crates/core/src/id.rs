@@ -1,11 +1,11 @@
 //! Identifiers that the authority makes.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{name::NameError, time::Timestamp};
+use crate::{name::NameError, short_text::ShortText, time::Timestamp};
 
 /// Defines an identifier that is a UUID.
 macro_rules! uuid_id {
@@ -128,9 +128,9 @@ impl DecisionId {
 }
 
 /// The public part of an API key: 16 characters of Crockford's base 32 in lower case.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ApiKeyId(Arc<str>);
+pub struct ApiKeyId(ShortText<16>);
 
 impl ApiKeyId {
     /// Parses an id.
@@ -139,26 +139,27 @@ impl ApiKeyId {
     /// Fails if `text` is not 16 characters of Crockford's base 32.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let is_base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
-        if text.len() == 16 && text.bytes().all(is_base32) {
-            return Ok(Self(Arc::from(text)));
-        }
-        Err(NameError::shape(
-            "API key id",
-            "16 characters of `0-9a-z` without `i`, `l`, `o`, `u`",
-        ))
+        let is_id = text.len() == 16 && text.bytes().all(is_base32);
+        ShortText::of(text)
+            .filter(|_| is_id)
+            .map(Self)
+            .ok_or(NameError::shape(
+                "API key id",
+                "16 characters of `0-9a-z` without `i`, `l`, `o`, `u`",
+            ))
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 /// The PASERK id of a signing key, `k4.pid.…`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct KeyId(Arc<str>);
+pub struct KeyId(ShortText<51>);
 
 impl KeyId {
     /// Parses `k4.pid.` and 44 characters of base64url.
@@ -167,23 +168,23 @@ impl KeyId {
     /// Fails if `text` is anything else.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let digest = text.strip_prefix("k4.pid.").unwrap_or("");
-        if digest.len() == 44
+        let is_id = digest.len() == 44
             && digest
                 .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        {
-            return Ok(Self(Arc::from(text)));
-        }
-        Err(NameError::shape(
-            "key id",
-            "`k4.pid.` and 44 characters of base64url",
-        ))
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        ShortText::of(text)
+            .filter(|_| is_id)
+            .map(Self)
+            .ok_or(NameError::shape(
+                "key id",
+                "`k4.pid.` and 44 characters of base64url",
+            ))
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -192,50 +193,104 @@ impl KeyId {
 /// It is an identity: the policy with the planned revision is the one that is applied. So it is never shortened except
 /// for display ([`short`](Self::short)). Tokens and rows that were written when it had 16 digits are still read; none
 /// of these is the revision of any policy.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PolicyRevision(Arc<str>);
+pub struct PolicyRevision {
+    /// The digest, then zeros.
+    bytes: [u8; 32],
+    /// How many bytes the digest has.
+    len: u8,
+}
 
 impl PolicyRevision {
+    /// The length of the text.
+    pub const DIGITS: usize = 64;
+
     /// Parses a revision.
     ///
     /// # Errors
     /// Fails if `text` is not 64 hexadecimal digits in lower case, nor the earlier 16.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        if matches!(text.len(), 64 | 16) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Ok(Self(Arc::from(text)));
-        }
-        Err(NameError::shape("policy revision", "64 hexadecimal digits"))
+        Self::of_digits(text.as_bytes()).ok_or(NameError::shape("policy revision", "64 hexadecimal digits"))
     }
 
-    /// The revision as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    fn of_digits(digits: &[u8]) -> Option<Self> {
+        let (pairs, []) = digits.as_chunks() else {
+            return None;
+        };
+        let mut bytes = [0; 32];
+        let digest = bytes
+            .get_mut(..pairs.len())
+            .filter(|of| matches!(of.len(), 32 | 8))?;
+        for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+            *byte = value_of(*high)? << 4 | value_of(*low)?;
+        }
+        let len = u8::try_from(pairs.len()).ok()?;
+        Some(Self { bytes, len })
+    }
+
+    fn text(&self) -> ShortText<{ Self::DIGITS }> {
+        let mut digits = [0; Self::DIGITS];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.bytes) {
+            *pair = [digit_of(byte >> 4), digit_of(byte & 15)];
+        }
+        ShortText {
+            bytes: digits,
+            len: self.len * 2,
+        }
     }
 
     /// The first digits, for people to distinguish it from others. Nothing may be decided by them.
     #[must_use]
-    pub fn short(&self) -> &str {
-        self.0.get(..SHORT_DIGITS).unwrap_or(&self.0)
+    pub fn short(&self) -> String {
+        self.text().as_str().chars().take(SHORT_DIGITS).collect()
+    }
+}
+
+/// The value of a hexadecimal digit in lower case.
+fn value_of(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+fn digit_of(value: u8) -> u8 {
+    if value < 10 {
+        b'0' + value
+    } else {
+        b'a' - 10 + value
     }
 }
 
 /// How many digits of a revision are shown to people.
 const SHORT_DIGITS: usize = 12;
 
+impl ApiKeyId {
+    fn text(&self) -> &ShortText<16> {
+        &self.0
+    }
+}
+
+impl KeyId {
+    fn text(&self) -> &ShortText<51> {
+        &self.0
+    }
+}
+
 /// Text forms that the three textual identifiers share.
 macro_rules! text_id {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.text().as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.text().as_str())
             }
         }
 
@@ -248,7 +303,7 @@ macro_rules! text_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0.as_ref().to_owned()
+                id.text().as_str().to_owned()
             }
         }
     )*};
@@ -298,7 +353,9 @@ mod tests {
         ] {
             assert!(PolicyRevision::parse(other).is_err(), "{other}");
         }
-        assert!(PolicyRevision::parse("8f31c2a08f31c2a0").is_ok());
+        for text in ["8f31c2a08f31c2a0", &"0189abcdef10fedc".repeat(4)] {
+            assert_eq!(PolicyRevision::parse(text).unwrap().to_string(), text);
+        }
         assert!(PolicyRevision::parse("8F31c2a08f31c2a0").is_err());
     }
 }

@@ -254,7 +254,7 @@ impl Target {
             EventBody::ClientRevoked { client } => Self::Client(realm(), client.clone()),
             EventBody::LabelRevoked { label } => Self::Label(realm(), label.clone()),
             EventBody::RealmRevoked => Self::Realm(realm()),
-            EventBody::KeyRevoked { key } => Self::Key(key.clone()),
+            EventBody::KeyRevoked { key } => Self::Key(*key),
             EventBody::TokenRevoked { .. }
             | EventBody::SessionRevoked { .. }
             | EventBody::ScopesNarrowed { .. }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     limits::SCOPE_BYTES_MAX,
-    name::{NameError, check},
+    spelling::{NameError, check},
 };
 
 /// A concrete scope such as `videos:read` or `videos/v42:play`. Never a wildcard.

@@ -4,7 +4,7 @@ use unicode_normalization::is_nfc;
 
 use crate::{
     limits::SUBJECT_BYTES_MAX,
-    name::{NameError, check},
+    spelling::{NameError, check},
 };
 
 const ALLOWED: &str = "printable characters but `*`";

@@ -96,8 +96,8 @@ impl<'a> PolicyWatcher<'a> {
             changed: Arc::new(Notify::new()),
             watcher: None,
             seen: {
-                let in_force = authority.policy().revision().clone();
-                Some((Ok(in_force.clone()), in_force))
+                let in_force = *authority.policy().revision();
+                Some((Ok(in_force), in_force))
             },
         };
         watcher.watch_again();
@@ -127,13 +127,13 @@ impl<'a> PolicyWatcher<'a> {
         let read =
             tokio::task::spawn_blocking(move || Sources::read(&directory).map(|files| files.revision()));
         let Ok(seen) = read.await else { return };
-        let seen = (seen, self.authority.policy().revision().clone());
+        let seen = (seen, *self.authority.policy().revision());
         if self.seen.as_ref() == Some(&seen) {
             return;
         }
         self.seen = match self.authority.policies().reload(Trigger::Change).await {
             // The reload may have read something newer.
-            Ok(applied) => Some((Ok(applied.policy.clone()), applied.policy)),
+            Ok(applied) => Some((Ok(applied.policy), applied.policy)),
             // The files are not wrong: the next check tries again.
             Err(error) if error.is_passing() => None,
             Err(_) => Some(seen),

@@ -69,14 +69,14 @@ pub(crate) async fn back_up(node: &Node, visit: BackupVisitor) -> Result<BackupE
         .await
         .map_err(store)?;
     node.ensure_current()?;
-    Ok(end_of(found, settings))
+    Ok(end_of(found, &settings))
 }
 
 fn store(error: impl Into<Failure>) -> BackupError {
     BackupError::Store(StoreError::from(error.into()))
 }
 
-fn end_of(found: Found, settings: Settings) -> BackupEnd {
+fn end_of(found: Found, settings: &Settings) -> BackupEnd {
     let Found { state, log, .. } = found;
     BackupEnd {
         log,

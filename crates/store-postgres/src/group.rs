@@ -135,7 +135,7 @@ impl<'a> Group<'a> {
         let mut snapshot = Snapshot {
             head: self.state.last,
             audit_head: self.state.audit,
-            policy: self.state.policy.clone(),
+            policy: self.state.policy,
             times: self.state.times.clone(),
             ..Snapshot::default()
         };
@@ -148,7 +148,7 @@ impl<'a> Group<'a> {
         let api_keys = reads.api_key_ids().iter().filter_map(|id| self.api_keys.get(id));
         snapshot.api_keys = api_keys.flatten().cloned().collect();
         for maker in reads.maker_ids() {
-            snapshot.made.push((maker.clone(), self.made_with(maker)));
+            snapshot.made.push((*maker, self.made_with(maker)));
         }
         for (realm, client) in reads.client_names() {
             let owner = (realm.clone(), client.clone());
@@ -192,7 +192,7 @@ impl<'a> Group<'a> {
             .filter(|key| key.made_with.as_ref() == Some(maker))
             .cloned()
             .collect();
-        made.sort_by(|one, other| one.id.cmp(&other.id));
+        made.sort_by_key(|one| one.id);
         made
     }
 
@@ -238,18 +238,18 @@ impl Group<'_> {
             self.put_session(session);
         }
         for key in changes.api_keys {
-            self.writes.api_keys.insert(key.id.clone());
-            self.api_keys.insert(key.id.clone(), Some(key));
+            self.writes.api_keys.insert(key.id);
+            self.api_keys.insert(key.id, Some(key));
         }
         for key in changes.removed_api_keys {
-            self.writes.api_keys.insert(key.id.clone());
+            self.writes.api_keys.insert(key.id);
             self.api_keys.insert(key.id, None);
         }
         for change in changes.clients {
             self.put_client((change.realm, change.client), change.is_disabled);
         }
         for key in changes.signing_keys {
-            self.writes.signing_keys.insert(key.id.clone(), Some(key));
+            self.writes.signing_keys.insert(key.id, Some(key));
         }
         for id in changes.removed_signing_keys {
             self.writes.signing_keys.insert(id, None);
@@ -321,7 +321,7 @@ impl Group<'_> {
         match setting {
             SettingChange::PolicyInForce(revision) => self.state.policy = Some(revision),
             SettingChange::PolicyReconciled(revision, now) => {
-                settings.policy_reconciled = Some(revision.clone());
+                settings.policy_reconciled = Some(revision);
                 self.writes.policies.push(PolicyChange::Reconciled(revision, now));
             }
             SettingChange::AuditSink(name, position) => {

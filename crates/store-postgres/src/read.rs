@@ -227,7 +227,7 @@ pub(crate) async fn api_keys(
     for row in &rows {
         keys.push(decode::<ApiKey>("an API key", get(row, 0)?)?);
     }
-    Ok(page_of(keys, page.limit, |key| key.id.clone()))
+    Ok(page_of(keys, page.limit, |key| key.id))
 }
 
 pub(crate) async fn signing_keys(node: &Node) -> Result<Vec<SigningKey>, StoreError> {
@@ -245,7 +245,7 @@ pub(crate) async fn policy_files(
     revision: &PolicyRevision,
 ) -> Result<Option<PolicyFiles>, StoreError> {
     let query = Query::new("SELECT files FROM policy WHERE revision = $1");
-    let rows = rows(node, query.value(revision.as_str().to_owned())).await?;
+    let rows = rows(node, query.value(revision.to_string())).await?;
     let files = rows
         .first()
         .map(|row| decode("the files of a policy", get(row, 0)?));

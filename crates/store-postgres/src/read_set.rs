@@ -34,8 +34,8 @@ impl ReadSet {
     pub(crate) fn of(reads: &Reads) -> Self {
         Self {
             sessions: reads.session_ids().iter().copied().collect(),
-            api_keys: reads.api_key_ids().iter().cloned().collect(),
-            makers: reads.maker_ids().iter().cloned().collect(),
+            api_keys: reads.api_key_ids().iter().copied().collect(),
+            makers: reads.maker_ids().iter().copied().collect(),
             clients: reads.client_names().iter().cloned().collect(),
             requests: reads.request_key().cloned().into_iter().collect(),
             settings: reads.has_settings(),

@@ -133,7 +133,7 @@ impl PostgresRestore {
         }
         if let Some(revision) = end.policy_reconciled {
             let set = Query::new(SET).value("policy_reconciled".to_owned());
-            trip.push(set.value(revision.as_str().as_bytes().to_vec()));
+            trip.push(set.value(revision.to_string().into_bytes()));
         }
         if let Some(backup) = end.last_backup {
             let set = Query::new(SET).value("last_backup".to_owned());
@@ -177,7 +177,7 @@ impl Batch {
         match record {
             BackupRecord::Session(session) => drop(self.sessions.insert(session.id, Some(*session))),
             BackupRecord::NoSession(id) => drop(self.sessions.insert(id, None)),
-            BackupRecord::ApiKey(key) => drop(self.api_keys.insert(key.id.clone(), Some(*key))),
+            BackupRecord::ApiKey(key) => drop(self.api_keys.insert(key.id, Some(*key))),
             BackupRecord::NoApiKey(id) => drop(self.api_keys.insert(id, None)),
             BackupRecord::Client {
                 realm,
@@ -187,7 +187,7 @@ impl Batch {
                 let names = (realm.as_str().to_owned(), client.as_str().to_owned());
                 self.clients.insert(names, is_disabled);
             }
-            BackupRecord::SigningKey(key) => drop(self.signing_keys.insert(key.id.clone(), Some(*key))),
+            BackupRecord::SigningKey(key) => drop(self.signing_keys.insert(key.id, Some(*key))),
             BackupRecord::NoSigningKey(id) => drop(self.signing_keys.insert(id, None)),
             BackupRecord::Request(key, record) => drop(self.requests.insert(key, Some(record))),
             BackupRecord::NoRequest(key) => drop(self.requests.insert(key, None)),
@@ -279,7 +279,7 @@ impl Batch {
 
     fn add_policies(&self, trip: &mut Vec<Query>) -> Result<(), StoreError> {
         for (revision, kept) in &self.policies {
-            let revision = revision.as_str().to_owned();
+            let revision = revision.to_string();
             trip.push(match kept {
                 Some((files, replaced_at)) => Query::new(PUT_POLICY)
                     .value(revision)

@@ -85,7 +85,7 @@ impl State {
             .value(self.audit.link.0.to_vec())
             .value(number(self.audit_first))
             .value(self.purged.map(Timestamp::as_millis))
-            .value(self.policy.as_ref().map(|policy| policy.as_str().to_owned()))
+            .value(self.policy.map(|policy| policy.to_string()))
             .value(encode(&self.times)?))
     }
 }

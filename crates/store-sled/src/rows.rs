@@ -233,11 +233,11 @@ pub(super) fn signing_key_key(id: &KeyId) -> Vec<u8> {
 }
 
 pub(super) fn policy_key(revision: &PolicyRevision) -> Vec<u8> {
-    key(Table::Policy, &[revision.as_str()], &[])
+    key(Table::Policy, &[&revision.to_string()], &[])
 }
 
 pub(super) fn policy_part_key(revision: &PolicyRevision, part: u32) -> Vec<u8> {
-    key(Table::PolicyPart, &[revision.as_str()], &part.to_be_bytes())
+    key(Table::PolicyPart, &[&revision.to_string()], &part.to_be_bytes())
 }
 
 /// The policy whose row has this key.

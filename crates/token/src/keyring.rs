@@ -107,7 +107,7 @@ impl Keyring {
 
     /// Adds a key.
     pub fn insert(&mut self, key: VerifyingKey) {
-        self.keys.insert(key.id.clone(), Arc::new(key));
+        self.keys.insert(key.id, Arc::new(key));
     }
 
     /// The key with this id.

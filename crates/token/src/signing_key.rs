@@ -68,7 +68,7 @@ impl SigningKeyPair {
         };
         let secret = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.as_bytes()));
         Ok(SigningKey {
-            id: self.id.clone(),
+            id: self.id,
             realm: realm.clone(),
             public: self.to_public_paserk().ok_or(error)?,
             sealed_secret: keys

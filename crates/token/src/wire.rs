@@ -63,7 +63,7 @@ pub(crate) fn encode_claims(claims: &AccessClaims) -> Option<Vec<u8>> {
         sid: claims.session,
         r#gen: claims.generation,
         rev: claims.rev.0,
-        pol: claims.policy.clone(),
+        pol: claims.policy,
         labels: claims.labels.clone(),
     };
     serde_json::to_vec(&wire).ok()

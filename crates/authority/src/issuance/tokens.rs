@@ -95,7 +95,7 @@ impl Issuance {
             session: Arc::new(session.clone()),
             token_id: TokenId::from_bytes(*session.id.as_bytes()),
             scopes: grant.granted.clone(),
-            policy: grant.revision.clone(),
+            policy: grant.revision,
             rev: Sequence(u64::MAX),
             at: session.created_at,
         };
@@ -212,7 +212,7 @@ fn bytes_at_most(realm: &Realm, session: &Session, grant: &Grant) -> usize {
     // JSON escapes quotes and backslashes, which these may contain.
     let escaped = 2 * (realm.issuer.len() + session.subject.as_str().len());
     let names = session.client.as_str().len() + session.audience.as_str().len() + realm.name.as_str().len();
-    let claims = escaped + names + grant.revision.as_str().len() + scopes + roles + labels + REST_BYTES;
+    let claims = escaped + names + PolicyRevision::DIGITS + scopes + roles + labels + REST_BYTES;
     // In Base64.
     claims.saturating_mul(4).div_ceil(3)
 }

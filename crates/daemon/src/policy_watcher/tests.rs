@@ -52,7 +52,7 @@ fn write(directory: &TempDir, rules: &str) {
 }
 
 fn in_force(authority: &Authority) -> PolicyRevision {
-    authority.policy().revision().clone()
+    *authority.policy().revision()
 }
 
 fn outcome(authority: &Authority) -> AttemptOutcome {

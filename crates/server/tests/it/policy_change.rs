@@ -339,7 +339,7 @@ async fn reloads_are_seen_whole(rounds: u64) {
             _ => format!("{ODD}p, role:viewer, *, videos, read, Deny\n"),
         };
         world.policy.write("policy.csv", &rules);
-        let before = world.authority.policy().revision().clone();
+        let before = *world.authority.policy().revision();
         match world.authority.policies().reload(Trigger::Call).await {
             Ok(changed) => applied += u64::from(changed.is_change()),
             Err(_) => {

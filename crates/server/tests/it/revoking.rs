@@ -360,6 +360,6 @@ async fn what_ends_nothing_is_no_change() {
     let unknown = ApiKeyId::parse("0123456789abcdef").unwrap();
     assert!(!is_change(RevokeTarget::ApiKey(unknown)).await);
     let own = ApiKeyId::parse(app.api_key.split('_').next_back().unwrap().get(..16).unwrap()).unwrap();
-    assert!(is_change(RevokeTarget::ApiKey(own.clone())).await);
+    assert!(is_change(RevokeTarget::ApiKey(own)).await);
     assert!(!is_change(RevokeTarget::ApiKey(own)).await);
 }

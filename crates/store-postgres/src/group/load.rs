@@ -26,16 +26,16 @@ impl Group<'_> {
                 Some(Some(session)) => {
                     let key = session.credential.api_key();
                     let key = key.filter(|key| self.is_revoked(key).is_none());
-                    wanted.api_keys.extend(key.cloned());
+                    wanted.api_keys.extend(key.copied());
                 }
             }
         }
         let api_keys = reads.api_key_ids().iter();
         let api_keys = api_keys.filter(|id| !self.api_keys.contains_key(*id));
-        wanted.api_keys.extend(api_keys.cloned());
+        wanted.api_keys.extend(api_keys.copied());
         let makers = reads.maker_ids().iter();
         let makers = makers.filter(|id| !self.makers.contains(*id));
-        wanted.makers.extend(makers.cloned());
+        wanted.makers.extend(makers.copied());
         let clients = reads.client_names().iter();
         let clients = clients.filter(|client| !self.clients.contains_key(*client));
         wanted.clients.extend(clients.cloned());
@@ -55,10 +55,10 @@ impl Group<'_> {
         self.take_sessions(wanted, &next(!wanted.sessions.is_empty()))?;
         self.take_api_keys(&next(!wanted.api_keys.is_empty()))?;
         for id in &wanted.api_keys {
-            self.api_keys.entry(id.clone()).or_insert(None);
+            self.api_keys.entry(*id).or_insert(None);
         }
         self.take_api_keys(&next(!wanted.makers.is_empty()))?;
-        self.makers.extend(wanted.makers.iter().cloned());
+        self.makers.extend(wanted.makers.iter().copied());
         self.take_clients(wanted, &next(!wanted.clients.is_empty()))?;
         self.take_requests(wanted, &next(!wanted.requests.is_empty()))?;
         if wanted.settings {
@@ -83,7 +83,7 @@ impl Group<'_> {
     pub(crate) fn take_session(&mut self, row: &Row) -> Result<Option<Arc<Session>>, StoreError> {
         let session: Session = decode("a session", get(row, 0)?)?;
         if let Some(key) = session.credential.api_key() {
-            self.is_key_revoked.insert(key.clone(), get(row, 1)?);
+            self.is_key_revoked.insert(*key, get(row, 1)?);
         }
         let taken = self.sessions.entry(session.id);
         Ok(taken.or_insert_with(|| Some(Arc::new(session))).clone())
@@ -92,7 +92,7 @@ impl Group<'_> {
     fn take_api_keys(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
             let key: ApiKey = decode("an API key", get(row, 0)?)?;
-            self.api_keys.entry(key.id.clone()).or_insert(Some(key));
+            self.api_keys.entry(key.id).or_insert(Some(key));
         }
         Ok(())
     }

@@ -119,14 +119,14 @@ impl Group<'_> {
         for change in &self.writes.policies {
             match change {
                 PolicyChange::Kept(revision, files) => {
-                    let keep = Query::new(statements::KEEP_POLICY).value(revision.as_str().to_owned());
+                    let keep = Query::new(statements::KEEP_POLICY).value(revision.to_string());
                     queries.push(keep.value(encode(files)?));
                 }
                 PolicyChange::Reconciled(revision, now) => {
-                    let replaced = Query::new(statements::REPLACE_POLICY).value(revision.as_str().to_owned());
+                    let replaced = Query::new(statements::REPLACE_POLICY).value(revision.to_string());
                     queries.push(replaced.value(now.as_millis()));
                     let set = Query::new(statements::SET).value("policy_reconciled".to_owned());
-                    queries.push(set.value(revision.as_str().as_bytes().to_vec()));
+                    queries.push(set.value(revision.to_string().into_bytes()));
                 }
             }
         }

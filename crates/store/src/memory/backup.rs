@@ -56,7 +56,7 @@ impl Tables {
         let requests = self.requests.iter();
         records.extend(requests.map(|(key, record)| BackupRecord::Request(key.clone(), record.clone())));
         records.extend(self.policies.iter().map(|(revision, kept)| BackupRecord::Policy {
-            revision: revision.clone(),
+            revision: *revision,
             files: kept.files.as_ref().clone(),
             replaced_at: kept.replaced_at,
         }));
@@ -84,8 +84,8 @@ impl Tables {
             floor: log.floor(),
             audit_first: first.unwrap_or(self.audit_head.position + 1),
             audit_head: self.audit_head,
-            policy: self.policy.clone(),
-            policy_reconciled: self.policy_reconciled.clone(),
+            policy: self.policy,
+            policy_reconciled: self.policy_reconciled,
             purged: self.purged,
             times: self.times.clone(),
             last_backup: self.last_backup,
@@ -96,7 +96,7 @@ impl Tables {
         match record {
             BackupRecord::Session(session) => self.put_session(Arc::from(session)),
             BackupRecord::NoSession(id) => self.remove_session(id),
-            BackupRecord::ApiKey(key) => drop(self.api_keys.insert(key.id.clone(), *key)),
+            BackupRecord::ApiKey(key) => drop(self.api_keys.insert(key.id, *key)),
             BackupRecord::NoApiKey(id) => drop(self.api_keys.remove(&id)),
             BackupRecord::Client {
                 realm,
@@ -109,7 +109,7 @@ impl Tables {
                     self.disabled.remove(&(realm, client));
                 }
             }
-            BackupRecord::SigningKey(key) => drop(self.signing_keys.insert(key.id.clone(), *key)),
+            BackupRecord::SigningKey(key) => drop(self.signing_keys.insert(key.id, *key)),
             BackupRecord::NoSigningKey(id) => drop(self.signing_keys.remove(&id)),
             BackupRecord::Request(key, record) => drop(self.requests.insert(key, record)),
             BackupRecord::NoRequest(key) => drop(self.requests.remove(&key)),

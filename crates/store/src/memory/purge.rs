@@ -67,7 +67,7 @@ impl Tables {
             .iter()
             .filter(|(_, kept)| kept.replaced_at.is_some_and(|at| at < audit_before));
         let policies: Vec<_> = replaced
-            .map(|(revision, _)| revision.clone())
+            .map(|(revision, _)| *revision)
             .take_while(|_| take())
             .collect();
 

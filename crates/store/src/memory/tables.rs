@@ -63,7 +63,7 @@ impl Tables {
         Snapshot {
             head: self.last,
             audit_head: self.audit_head,
-            policy: self.policy.clone(),
+            policy: self.policy,
             times: self.times.clone(),
             sessions: sessions
                 .map(|session| self.stored(Arc::clone(session), log))
@@ -78,7 +78,7 @@ impl Tables {
             made: reads
                 .makers
                 .iter()
-                .map(|maker| (maker.clone(), self.made_with(maker)))
+                .map(|maker| (*maker, self.made_with(maker)))
                 .collect(),
             clients: reads
                 .clients
@@ -90,7 +90,7 @@ impl Tables {
                 .as_ref()
                 .and_then(|key| self.requests.get(key).cloned()),
             settings: reads.settings.then(|| Settings {
-                policy_reconciled: self.policy_reconciled.clone(),
+                policy_reconciled: self.policy_reconciled,
                 staleness_bounds: self.staleness_bounds.clone(),
                 audit_sinks: self.audit_sinks.clone(),
                 disabled_clients: self.disabled.iter().cloned().collect(),
@@ -141,7 +141,7 @@ impl Tables {
             self.put_session(session);
         }
         for key in changes.api_keys {
-            self.api_keys.insert(key.id.clone(), key);
+            self.api_keys.insert(key.id, key);
         }
         for key in changes.removed_api_keys {
             self.api_keys.remove(&key.id);
@@ -155,7 +155,7 @@ impl Tables {
             }
         }
         for key in changes.signing_keys {
-            self.signing_keys.insert(key.id.clone(), key);
+            self.signing_keys.insert(key.id, key);
         }
         for id in changes.removed_signing_keys {
             self.signing_keys.remove(&id);

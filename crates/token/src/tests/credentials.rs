@@ -175,7 +175,7 @@ fn an_access_token_says_what_was_signed() {
     assert_eq!(access::verify(&token, &world.keyring, &ANY, now()), Ok(claims()));
     assert_eq!(
         access::unverified_claims(&token),
-        Some((world.signer.id().clone(), claims()))
+        Some((*world.signer.id(), claims()))
     );
     let footer = URL_SAFE_NO_PAD.decode(token.rsplit('.').next().unwrap()).unwrap();
     assert_eq!(
