@@ -16,6 +16,8 @@ pub mod access;
 pub mod api_key;
 pub mod backup_key;
 pub mod checkpoint;
+mod entropy;
+mod key_error;
 mod key_id;
 pub mod keyring;
 mod local;
@@ -31,33 +33,13 @@ pub use access::{Expectation, VerifyError};
 pub use api_key::ApiKeySecret;
 pub use backup_key::{BackupKey, ChunkIndex, ChunkKey};
 pub use checkpoint::{Checkpoint, CheckpointKey, CheckpointPublicKey, ExportedPart};
+pub use entropy::{NoEntropy, random};
+pub use key_error::KeyError;
 pub use keyring::{Keyring, VerifyingKey};
 pub use refresh::{RefreshSecret, RefreshToken};
 pub use sealing_key::SealingKey;
 pub use server_key::{ServerKey, ServerKeys};
 pub use signing_key::SigningKeyPair;
-
-/// The operating system provides no random numbers: no secret can be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gives no random numbers")]
-pub struct NoEntropy;
-
-/// `N` random bytes.
-///
-/// # Errors
-/// Fails if the operating system provides none.
-pub fn random<const N: usize>() -> Result<[u8; N], NoEntropy> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| NoEntropy)?;
-    Ok(bytes)
-}
-
-/// A text is not a key: the error names what was expected, and never shows the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a key: expected {expected}")]
-pub struct KeyError {
-    pub(crate) expected: &'static str,
-}
 
 #[cfg(test)]
 mod tests;
