@@ -9,7 +9,7 @@ use std::{borrow::Cow, time::Duration};
 use tessera_proto::v1::ErrorReason;
 use tonic::Code;
 
-use super::{ApiError, Violation};
+use super::api_error::{ApiError, Violation};
 
 /// The maximum size of message and details together as they are sent: the message percent-encoded, the details in
 /// Base64. Half a KiB less than 4 KiB, for the other trailers.

@@ -13,7 +13,7 @@ use tessera_store::StoreError;
 use tonic::Code;
 
 use super::{
-    ApiError, Violation,
+    api_error::{ApiError, Violation},
     draft::{Draft, Part},
 };
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tessera_proto::v1::ErrorReason;
 use tonic::Code;
 
-use super::{ApiError, Violation, draft::Draft};
+use super::{
+    api_error::{ApiError, Violation},
+    draft::Draft,
+};
 
 impl ApiError {
     /// A failure with this message only.

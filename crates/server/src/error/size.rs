@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::{ApiError, DOMAIN, Violation};
+use super::api_error::{ApiError, DOMAIN, Violation};
 
 /// The characters that `grpc-message` can't contain unencoded, in addition to everything beyond ASCII.
 const ENCODED: &AsciiSet = &CONTROLS

@@ -101,7 +101,7 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<RollApiKeyResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let request = convert::api_key::roll_api_key(&wire)?;
-            let id = request.id.clone();
+            let id = request.id;
             let authority = &self.0.authority;
             let rolled = authority
                 .credentials()
@@ -135,7 +135,7 @@ impl ApiKeyService for ApiKeys {
             caller.revoked(&request, &revoked);
             Ok(RevokeApiKeyResponse {
                 matched: revoked.matched,
-                cursor: convert::cursor_text(&revoked),
+                cursor: convert::revoke::cursor_text(&revoked),
                 api_key_ids: revoked.api_keys.iter().map(ToString::to_string).collect(),
                 made_key_ids: revoked.made_keys.iter().map(ToString::to_string).collect(),
             })

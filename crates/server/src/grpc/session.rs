@@ -57,7 +57,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<RevokeSessionResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let session = convert::session::session_id(&wire.session_id)?;
-            let request = convert::revoke_one(RevokeTarget::Session(session), &wire.reason)?;
+            let request = convert::revoke::revoke_one(RevokeTarget::Session(session), &wire.reason)?;
             let revoked = self
                 .0
                 .authority
@@ -67,7 +67,7 @@ impl SessionService for Sessions {
             caller.revoked(&request, &revoked);
             Ok(RevokeSessionResponse {
                 matched: revoked.matched,
-                cursor: convert::cursor_text(&revoked),
+                cursor: convert::revoke::cursor_text(&revoked),
             })
         })
         .await

@@ -111,7 +111,7 @@ impl TokenService for Tokens {
             caller.revoked(&request, &revoked);
             Ok(RevokeResponse {
                 matched: revoked.matched,
-                cursor: convert::cursor_text(&revoked),
+                cursor: convert::revoke::cursor_text(&revoked),
             })
         })
         .await

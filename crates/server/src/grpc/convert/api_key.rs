@@ -7,7 +7,10 @@ use tessera_core::{
 };
 use tessera_proto::v1;
 
-use super::{revoke_one, seconds, timestamp};
+use super::{
+    revoke::revoke_one,
+    time::{seconds, timestamp},
+};
 use crate::{error::ApiError, fields::Fields};
 
 pub(crate) fn api_key_id(text: &str) -> Result<ApiKeyId, ApiError> {

@@ -10,7 +10,7 @@ use tessera_core::{
 use tessera_proto::v1::{self, tail_audit_records_response::Message};
 use tessera_store::AuditEntry;
 
-use super::{are_nanos, timestamp};
+use super::time::{are_nanos, timestamp};
 use crate::{error::ApiError, fields::Fields};
 
 /// Each kind of record with its name on the wire.

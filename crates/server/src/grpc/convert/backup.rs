@@ -3,7 +3,7 @@
 use tessera_authority::{BackupPart, MadeBackup};
 use tessera_proto::v1::{self, create_backup_response::Part};
 
-use super::timestamp;
+use super::time::timestamp;
 
 pub(crate) fn part(part: BackupPart) -> v1::CreateBackupResponse {
     let part = match part {

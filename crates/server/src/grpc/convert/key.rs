@@ -4,7 +4,7 @@ use tessera_authority::PublishedKey;
 use tessera_core::{KeyStatus, RealmName};
 use tessera_proto::v1;
 
-use super::timestamp;
+use super::time::timestamp;
 use crate::{error::ApiError, fields::Fields};
 
 /// The realm whose keys are listed, and the size of a page.

@@ -13,7 +13,7 @@ use tessera_policy::{
 };
 use tessera_proto::{Message, v1};
 
-use super::{denied_scopes, timestamp};
+use super::{scope::denied_scopes, time::timestamp};
 use crate::{error::ApiError, fields::Fields};
 
 const DIAGNOSTICS_MAX: usize = 100;

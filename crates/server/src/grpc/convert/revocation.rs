@@ -8,7 +8,7 @@ use tessera_core::{
 };
 use tessera_proto::v1;
 
-use super::{are_nanos, timestamp};
+use super::time::{are_nanos, timestamp};
 use crate::{error::ApiError, fields::Fields};
 
 const FILTER_MAX: usize = 16;

@@ -4,7 +4,7 @@ use tessera_authority::{ListedSession, SessionsBy};
 use tessera_core::{ClientName, Condition, Label, SessionId, Subject};
 use tessera_proto::v1;
 
-use super::timestamp;
+use super::time::timestamp;
 use crate::{error::ApiError, fields::Fields};
 
 pub(crate) fn session_id(text: &str) -> Result<SessionId, ApiError> {

@@ -3,7 +3,7 @@
 use tessera_authority::SigningKeyState;
 use tessera_proto::v1;
 
-use super::{key::key_status, timestamp};
+use super::{key::key_status, time::timestamp};
 use crate::error::ApiError;
 
 /// Whether the new key signs at once. There is no default.

@@ -11,7 +11,7 @@ use tessera_core::{
 };
 use tessera_proto::v1;
 
-use super::{denied_scopes, seconds};
+use super::{scope::denied_scopes, time::seconds};
 use crate::{error::ApiError, fields::Fields};
 
 // === requests ===
