@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
-use super::is_grpc;
+use super::protocol::is_grpc;
 use crate::{AccessToken, ErrorKind, TokenError, TokenSource};
 
 type BoxError = Box<dyn Error + Send + Sync>;

@@ -13,7 +13,7 @@ use tessera_core::{AccessClaims, ScopeTemplate};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::{bearer, is_grpc, refusal::Refusal, requirements::Requirements};
+use super::{bearer, protocol::is_grpc, refusal::Refusal, requirements::Requirements};
 use crate::{Decision, DenyReason, Verifier};
 
 /// Lets a request through to a service if it has the required token, and puts the token's [`Claims`] in its extensions.

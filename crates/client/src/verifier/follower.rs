@@ -8,6 +8,7 @@ use std::{
 use tessera_core::Cursor;
 
 use super::{
+    following::Following,
     session::{End, Session},
     view::{Problem, Shared},
 };
@@ -23,23 +24,6 @@ const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// The shortest time that counts as silence: less may be a busy machine.
 const SILENCE_MIN: Duration = Duration::from_millis(200);
-
-/// The state that outlives a session.
-pub(super) struct Following {
-    pub(super) shared: Arc<Shared>,
-    /// In the order of the addresses.
-    nodes: Vec<Node>,
-    round: Round,
-    pub(super) credential: Credential,
-    /// The cursor up to which everything is applied; `None`: a snapshot is needed.
-    pub(super) place: Option<String>,
-    /// The key set for which the keys were read; `None`: they may have changed.
-    pub(super) key_set: Option<String>,
-    pub(super) backoff: Backoff,
-    pub(super) problems: ProblemLog,
-    /// Which address was left, and why, until another one has lasted.
-    left: Option<(usize, String)>,
-}
 
 /// Follows until it is aborted.
 pub(super) async fn follow(shared: Arc<Shared>, nodes: Vec<Node>, credential: Credential) {

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
 
 use super::{
-    follower::Following,
+    following::Following,
     view::{Problem, Revoked},
     wire::{self, Understood},
 };

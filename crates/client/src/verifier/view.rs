@@ -19,7 +19,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Decision, DenyReason, VerifierOptions};
+use super::{
+    decision::{Decision, DenyReason},
+    options::VerifierOptions,
+};
 
 /// How long a token waits for its position of the log. An answer to a ping takes milliseconds.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
