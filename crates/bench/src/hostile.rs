@@ -4,10 +4,12 @@
 //! The load comes from a separate process, at the lowest priority if the system has `nice`, as generator and server
 //! share this machine's processors.
 
+mod announcement;
 mod load;
 mod neighbour;
 mod strangers;
 mod unread;
+mod way;
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -21,6 +23,7 @@ use tokio::{
 use tonic::transport::Endpoint;
 
 pub(crate) use load::run as load;
+pub(crate) use way::Way;
 
 use crate::{
     arguments::{Hostile, HostileLoad},
@@ -41,35 +44,6 @@ const HONEST_CALLERS: usize = 4;
 const ROUNDS: u32 = 8;
 /// How long the authority has to finish what the load began, or the load to begin again.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// What the hostile ones do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Way {
-    /// 10,000 requests of all services, without a credential, that are never finished.
-    Unfinished,
-    /// Public content, requested without a credential on 100 connections that read none of 100 answers.
-    Unread,
-    /// Calls that wait for something that never happens.
-    Waits,
-    /// Previews of revocations that match thousands of sessions.
-    Previews,
-    /// Plans of policy changes.
-    Plans,
-    /// Lists of sessions, as long as they can be.
-    Lists,
-    /// Watches that begin with a snapshot, again and again.
-    Watches,
-    /// Issues that policy denies.
-    Denied,
-    /// Sessions without end.
-    Sessions,
-    /// API keys, made and rolled.
-    Keys,
-    /// Introspections of forged tokens.
-    Forged,
-    /// Plans of policies that are as large as they can be.
-    Policies,
-}
 
 /// The result of one way.
 struct Outcome {

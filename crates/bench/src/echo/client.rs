@@ -8,6 +8,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use super::method;
 use crate::parcel::Parcel;
 
 /// A client of the echo server.
@@ -20,17 +21,17 @@ impl EchoClient {
     }
 
     pub(crate) async fn echo(&mut self, request: Request<Parcel>) -> Result<Parcel, Status> {
-        self.unary(super::ECHO, request).await
+        self.unary(method::ECHO, request).await
     }
 
     pub(crate) async fn broadcast(&mut self, request: Request<Parcel>) -> Result<Parcel, Status> {
-        self.unary(super::BROADCAST, request).await
+        self.unary(method::BROADCAST, request).await
     }
 
     /// Every broadcast after the answer arrives.
     pub(crate) async fn subscribe(&mut self, request: Request<Parcel>) -> Result<Streaming<Parcel>, Status> {
         self.0.ready().await.map_err(unavailable)?;
-        let path = PathAndQuery::from_static(super::SUBSCRIBE);
+        let path = PathAndQuery::from_static(method::SUBSCRIBE);
         let answer = self
             .0
             .server_streaming(request, path, ProstCodec::<Parcel, Parcel>::default());

@@ -18,6 +18,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
+use super::method;
 use crate::{failure::Failure, parcel::Parcel};
 
 /// Events that may wait for one subscriber. The generator waits for each to arrive, so one would be enough.
@@ -99,16 +100,16 @@ impl Service<http::Request<Body>> for Echo {
         Box::pin(async move {
             let mut grpc = Grpc::new(ProstCodec::<Parcel, Parcel>::default());
             Ok(match request.uri().path() {
-                super::ECHO => {
+                method::ECHO => {
                     let method = |call: Request<Parcel>| std::future::ready(Ok(Self::echo(call.get_ref())));
                     grpc.unary(service_fn(method), request).await
                 }
-                super::BROADCAST => {
+                method::BROADCAST => {
                     let method =
                         |call: Request<Parcel>| std::future::ready(Ok(echo.broadcast(call.get_ref())));
                     grpc.unary(service_fn(method), request).await
                 }
-                super::SUBSCRIBE => {
+                method::SUBSCRIBE => {
                     let method = |_: Request<Parcel>| std::future::ready(Ok(echo.subscribe()));
                     grpc.server_streaming(service_fn(method), request).await
                 }

@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncReadExt;
 
-use super::{Way, neighbour, strangers, unread};
+use super::{neighbour, strangers, unread, way::Way};
 use crate::{arguments::HostileLoad, failure::Failure};
 
 /// Makes the load, and prints a line of JSON once it is there.
@@ -20,9 +20,4 @@ pub(crate) async fn run(arguments: &HostileLoad) -> Result<(), Failure> {
         outcome = load => outcome,
         _ = ended => Ok(()),
     }
-}
-
-/// Reports that the load is there.
-pub(super) fn announce() {
-    println!("{{}}");
 }

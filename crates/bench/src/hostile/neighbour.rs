@@ -16,7 +16,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Way, load::announce};
+use super::{announcement::announce, way::Way};
 use crate::{arguments::HostileLoad, failure::Failure, stage::Authorization};
 
 /// The number of connections, and of calls at once on each.

@@ -7,7 +7,7 @@ use h2::client;
 use http::Request;
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet, time::sleep};
 
-use super::load::announce;
+use super::announcement::announce;
 use crate::failure::Failure;
 
 const CONNECTIONS: usize = 100;
