@@ -12,24 +12,13 @@
 //! The hash shows, without a key, that a file was damaged in transit. Only the chunks show whether it was changed.
 
 mod error;
+mod layout;
 mod reader;
 mod writer;
 
 pub use self::{
     error::FileError,
+    layout::FORMAT,
     reader::{CompleteBackup, read},
     writer::BackupWriter,
 };
-
-/// The newest format that this version knows.
-pub const FORMAT: u32 = 1;
-
-const MAGIC: &[u8; 8] = b"TSRBKUP\n";
-const KEY_ID_BYTES: usize = 51;
-const SALT_BYTES: usize = 32;
-const HEAD_BYTES: usize = 8 + 4 + KEY_ID_BYTES + SALT_BYTES;
-const HASH_BYTES: usize = 32;
-/// How many bytes of content a chunk has, except the last one.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// The bit in a chunk's length that marks the last chunk.
-const LAST: u32 = 1 << 31;

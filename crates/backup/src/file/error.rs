@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::FORMAT;
+use super::layout::FORMAT;
 use crate::content::ContentError;
 
 /// A file can't be read as a backup, or can't be written.

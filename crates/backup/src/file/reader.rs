@@ -6,7 +6,10 @@ use sha2::{Digest, Sha256};
 use tessera_token::{BackupKey, ChunkIndex, ChunkKey, backup_key::SEAL_BYTES};
 use zeroize::Zeroizing;
 
-use super::{CHUNK_BYTES, FORMAT, FileError, HASH_BYTES, HEAD_BYTES, KEY_ID_BYTES, LAST, MAGIC};
+use super::{
+    error::FileError,
+    layout::{CHUNK_BYTES, FORMAT, HASH_BYTES, HEAD_BYTES, KEY_ID_BYTES, LAST, MAGIC},
+};
 use crate::content::{BackupHead, BackupTail, ContentError, Item, Items};
 
 /// The head and the tail of a complete backup.

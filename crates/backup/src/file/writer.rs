@@ -6,7 +6,10 @@ use sha2::{Digest, Sha256};
 use tessera_token::{BackupKey, ChunkIndex, ChunkKey};
 use zeroize::Zeroizing;
 
-use super::{CHUNK_BYTES, FORMAT, FileError, HEAD_BYTES, KEY_ID_BYTES, LAST, MAGIC, SALT_BYTES};
+use super::{
+    error::FileError,
+    layout::{CHUNK_BYTES, FORMAT, HEAD_BYTES, KEY_ID_BYTES, LAST, MAGIC, SALT_BYTES},
+};
 
 /// Writes the content of a backup to a file, encrypted.
 pub struct BackupWriter<W: Write> {
