@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tessera_core::secret;
 
-use crate::{code::CODES, text::is_invisible, work::Work};
+use crate::{code::CODES, invisible::is_invisible, work::Work};
 
 /// The most characters of a message.
 const LENGTH_MAX: usize = 1_000;

@@ -18,10 +18,13 @@ use crate::{
 
 mod asking;
 mod catalogue;
+mod outcome;
 mod scopes;
 mod side;
 
 pub use catalogue::{CatalogueChange, CatalogueKind};
+pub use outcome::ChangeKind;
+use outcome::{Outcome, outcome};
 use scopes::{Representatives, Template};
 use side::{Meaning, Side};
 
@@ -66,15 +69,6 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The rule that allows it after, denies it after, or allowed it before.
     pub rule: Option<RuleAt>,
-}
-
-/// Whether something is allowed only after, or only before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChangeKind {
-    /// Allowed only after.
-    Gained,
-    /// Allowed only before.
-    Lost,
 }
 
 impl Change {
@@ -142,8 +136,8 @@ impl Diff {
     /// The part of the difference that needs no questions.
     fn of(old: &Policy, new: &Policy) -> Self {
         Self {
-            old: old.revision().clone(),
-            new: new.revision().clone(),
+            old: *old.revision(),
+            new: *new.revision(),
             changes: Vec::new(),
             gained: 0,
             lost: 0,
@@ -163,7 +157,11 @@ impl Diff {
             .flat_map(|policy| policy.catalogue().realms())
             .collect();
         if !(old.is_compiled() && new.is_compiled()) {
-            return asking::compare(self, [old, new], &realms, &holders, &representatives, work);
+            let add = |realm: &RealmName, holder: &str, outcomes: &[Outcome]| {
+                self.add(realm, holder, outcomes);
+            };
+            self.unasked = asking::compare([old, new], &realms, &holders, &representatives, work, add);
+            return;
         }
         for realm in realms {
             if work.is_over() {
@@ -204,13 +202,6 @@ impl Diff {
             }
         }
     }
-}
-
-/// A change without its holder.
-struct Outcome {
-    scope: String,
-    kind: ChangeKind,
-    rule: Option<RuleAt>,
 }
 
 /// The names whose rules a holder has, before and after: holders with the same names have the same changes.
@@ -306,32 +297,6 @@ impl<'a> Comparison<'a> {
             .filter_map(|number| representatives.template(number))
             .collect()
     }
-}
-
-/// The change of the decision about a scope, if there is one.
-fn outcome(
-    [old, new]: [&Side<'_>; 2],
-    holder: &str,
-    template: &Template,
-    resource: &str,
-    shown: &str,
-) -> Option<Outcome> {
-    let before = old.decide(holder, template, resource);
-    let after = new.decide(holder, template, resource);
-    let kind = match (before.is_allowed(), after.is_allowed()) {
-        (false, true) => ChangeKind::Gained,
-        (true, false) => ChangeKind::Lost,
-        _ => return None,
-    };
-    let rule = match after.rule() {
-        Some(number) => new.rule(number),
-        None => before.rule().and_then(|number| old.rule(number)),
-    };
-    Some(Outcome {
-        scope: format!("{shown}:{}", template.action()),
-        kind,
-        rule,
-    })
 }
 
 #[cfg(test)]

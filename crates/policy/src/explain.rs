@@ -11,9 +11,11 @@ use crate::{
 
 mod miss;
 pub(crate) mod reach;
+mod role_step;
 mod trial;
 
 pub use miss::{Miss, MissReason};
+pub use role_step::{Given, RoleStep};
 
 /// How many roles with their paths an explanation has.
 const ROLES_MAX: usize = 100;
@@ -48,24 +50,6 @@ pub struct Explanation {
     pub misses: Vec<Miss>,
     /// What the explanation does not contain, and why.
     pub note: Option<String>,
-}
-
-/// A step from a name to a role that it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleStep {
-    /// The role.
-    pub role: RoleName,
-    /// Why the previous name has it.
-    pub given: Given,
-}
-
-/// Why a name has a role.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Given {
-    /// It was asserted with the question.
-    Asserted,
-    /// A `g` rule gives it.
-    Rule(RuleAt),
 }
 
 impl Policy {
@@ -106,7 +90,7 @@ impl Policy {
         );
         let rule = decision.rule();
         Explanation {
-            revision: self.revision().clone(),
+            revision: *self.revision(),
             realm: asked.realm.clone(),
             subject: asked.subject.clone(),
             asserted: asked.roles.to_vec(),

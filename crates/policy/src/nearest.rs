@@ -1,13 +1,12 @@
 //! The nearest known name, for the help line of a finding.
 
-use crate::quote;
+use crate::{
+    look_alike::{look_alike, to_latin},
+    quote,
+};
 
 /// The longest text that is compared: the cost grows with its square.
 const LENGTH_MAX: usize = 150;
-
-/// Letters that look like Latin ones, each followed by the Latin letter.
-const LOOK_ALIKE: &str = "аaеeоoрpсcуyхxіiјjѕsһhԁdԛqԝwкkмmтtвbнhАAВBЕEКKМMНHОOРPСCТTХXУYІIЈJЅS\
-                          αaνvοoρpιiκkυuτtΑAΒBΕEΖZΗHΙIΚKΜMΝNΟOΡPΤTΥYΧXıiℓl";
 
 /// The candidate that `text` was most likely meant to be, if one is close.
 pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -55,39 +54,6 @@ pub(crate) fn advice(text: &str, name: &str) -> String {
     }
 }
 
-/// The first letter that looks like another one, in a sentence.
-pub(crate) fn look_alike(text: &str) -> Option<String> {
-    let (letter, latin) = text
-        .chars()
-        .find_map(|letter| Some((letter, latin_of(letter)?)))?;
-    let number = u32::from(letter);
-    Some(format!("the letter U+{number:04X} only looks like `{latin}`"))
-}
-
-/// The text with each look-alike replaced by the Latin letter.
-pub(crate) fn to_latin(text: &str) -> String {
-    text.chars()
-        .map(|letter| latin_of(letter).unwrap_or(letter))
-        .collect()
-}
-
-fn latin_of(letter: char) -> Option<char> {
-    if letter.is_ascii() {
-        return None;
-    }
-    if let Some(offset @ 0..94) = u32::from(letter).checked_sub(0xff01) {
-        // The full width forms, in the order of ASCII.
-        return char::from_u32(offset + u32::from('!'));
-    }
-    let mut letters = LOOK_ALIKE.chars();
-    while let (Some(known), Some(latin)) = (letters.next(), letters.next()) {
-        if known == letter {
-            return Some(latin);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,14 +98,6 @@ mod tests {
             ),
         ] {
             assert_eq!(did_you_mean(text, names).as_deref(), Some(expected));
-        }
-    }
-
-    #[test]
-    fn every_letter_that_looks_like_another_has_one() {
-        let letters: Vec<char> = LOOK_ALIKE.chars().collect();
-        for pair in letters.chunks(2) {
-            assert!(!pair[0].is_ascii() && pair[1].is_ascii_alphabetic(), "{pair:?}");
         }
     }
 }

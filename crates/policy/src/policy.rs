@@ -8,6 +8,7 @@ use crate::{
     catalogue::Catalogue,
     diagnostic::PolicyError,
     index::{Decision, Holders, Index},
+    load_error::LoadError,
     oracle::RawQuestion,
     permission::Permission,
     routes::{Routes, case::CallCase},
@@ -15,7 +16,7 @@ use crate::{
     served::{AskingFor, Served},
     sources::Sources,
     suite::Case,
-    work::{LoadError, Stopped, Work},
+    work::{Stopped, Work},
 };
 
 pub(crate) mod load;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use tessera_core::secret;
 
-use crate::nearest::to_latin;
+use crate::look_alike::to_latin;
 
 /// The longest text that is repeated, in characters.
 const LENGTH_MAX: usize = 128;

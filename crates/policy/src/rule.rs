@@ -4,8 +4,6 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use crate::diagnostic::Place;
 
-pub(crate) mod read;
-
 /// The realms of the catalogue, which `*` represents.
 pub(crate) type Realms = [tessera_core::RealmName];
 

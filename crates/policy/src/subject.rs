@@ -6,7 +6,8 @@ use tessera_core::{ClientName, Subject};
 use crate::{
     catalogue::Catalogue,
     code,
-    nearest::{advice, look_alike, to_latin},
+    look_alike::{look_alike, to_latin},
+    nearest::advice,
     quote::quote,
 };
 

@@ -7,6 +7,7 @@ use tessera_core::secret;
 use crate::{
     code,
     diagnostic::{Findings, Place},
+    invisible::is_invisible,
 };
 
 /// The longest line, in bytes.
@@ -179,14 +180,6 @@ impl<'a> Text<'a> {
 /// The number of characters before, as a position counted from 1.
 fn count(before: usize) -> u32 {
     u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
-}
-
-/// Control characters, and those that make text look different from what it is (zero width, direction, unusual spaces).
-pub(crate) fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || (character.is_whitespace() && character != ' ')
-        || character == '\u{ad}'
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -9,8 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::diagnostic::PolicyError;
-
 /// How long work may take, and whether its caller still waits for it. Loops over input of a caller check
 /// [`is_over`](Self::is_over) at each step.
 #[derive(Clone, Debug, Default)]
@@ -22,15 +20,6 @@ pub struct Work {
 /// The work was stopped: it was cancelled, or it took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
-
-/// Why there is no policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoadError {
-    /// The files are wrong.
-    Refused(PolicyError),
-    /// It is not known whether the files are wrong.
-    Stopped,
-}
 
 impl Work {
     /// Work without a time limit.
@@ -63,18 +52,6 @@ impl Work {
     /// Fails if it should stop.
     pub fn check(&self) -> Result<(), Stopped> {
         if self.is_over() { Err(Stopped) } else { Ok(()) }
-    }
-}
-
-impl From<PolicyError> for LoadError {
-    fn from(error: PolicyError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-impl From<Stopped> for LoadError {
-    fn from(Stopped: Stopped) -> Self {
-        Self::Stopped
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tessera_core::RoleName;
 
 use crate::{
-    explain::{Given, RoleStep},
+    explain::role_step::{Given, RoleStep},
     roles::RoleGraph,
     rule::RoleEdge,
 };

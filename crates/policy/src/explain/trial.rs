@@ -8,10 +8,8 @@ use crate::{
     oracle::RawQuestion,
     policy::{Policy, Target, load::each},
     roles::CHAIN_MAX,
-    rule::{
-        Rules,
-        read::{self, RULES_MAX},
-    },
+    rule::Rules,
+    rule_file::{RULES_MAX, read_line},
 };
 
 /// A policy with one more rule, which gives a role to a subject or allows something.
@@ -23,7 +21,7 @@ pub(super) struct Trial<'a> {
 impl<'a> Trial<'a> {
     /// Adds a line; `None` if the loader would refuse it.
     pub(super) fn new(policy: &'a Policy, line: &str) -> Option<Self> {
-        let added = read::read_line(&policy.catalogue, line)?;
+        let added = read_line(&policy.catalogue, line)?;
         Some(Self { policy, added })
     }
 

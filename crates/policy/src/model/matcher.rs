@@ -10,36 +10,13 @@ use super::Model;
 use crate::{code, oracle, pattern};
 
 mod parse;
+mod problem;
 
 use parse::{Condition, Operand, parse};
+pub(super) use problem::Problem;
 
 /// The fields of a request.
 const REQUEST: [&str; 4] = ["sub", "dom", "obj", "act"];
-/// The accepted forms.
-const HELP: &str = "join conditions with `&&`, `||`, `!(…)` and parentheses; a condition is `a == b`, `a != b`, \
-                    `a in [\"x\", \"y\"]`, `g(r.sub, p.sub, r.dom)`, or `keyMatch` to `keyMatch5` or `regexMatch` of a \
-                    field `r.…` and a pattern";
-
-/// What is wrong with a matcher.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) code: &'static str,
-    pub(super) message: String,
-    pub(super) help: &'static str,
-    /// The position in the matcher, in bytes.
-    pub(super) offset: usize,
-}
-
-impl Problem {
-    fn new(offset: usize, message: impl Into<String>) -> Self {
-        Self {
-            code: code::MODEL_MATCHER,
-            message: message.into(),
-            help: HELP,
-            offset,
-        }
-    }
-}
 
 /// Checks that every Casbin implementation decides the matcher of a model the same way, and that it compiles. Returns
 /// the functions that are given a field of the rule as a pattern, each with the position of the field.

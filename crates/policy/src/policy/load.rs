@@ -8,18 +8,19 @@ use crate::{
     code,
     diagnostic::{Findings, Place, PolicyError},
     index::Index,
+    load_error::LoadError,
     model::{self, Model},
     oracle::RawQuestion,
     quote::quote_title,
     roles,
     routes::{self, Routes, case::CallCase},
-    rule::{self, Rules},
-    sample,
+    rule::Rules,
+    rule_file, sample,
     served::{self, AskingFor, Served},
     sources::{self, Sources},
     suite::{self, Case},
     text::Text,
-    work::{LoadError, Work},
+    work::Work,
 };
 
 impl Policy {
@@ -170,7 +171,7 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
         .rules()
         .filter_map(|(name, bytes)| Text::read(name, bytes, findings))
         .collect();
-    let mut reader = rule::read::Reader::new(&catalogue, &model, findings);
+    let mut reader = rule_file::Reader::new(&catalogue, &model, findings);
     for text in &texts {
         reader.read(text);
     }

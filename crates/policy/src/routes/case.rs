@@ -2,7 +2,12 @@
 
 use tessera_core::{Audience, CalledPath, RealmName, Scope, ScopeSet};
 
-use super::{Access, Call, NoRoute, Route, Routes, host, is_method};
+use super::{
+    call::{Access, Call, NoRoute},
+    host,
+    route::{Route, is_method},
+    table::Routes,
+};
 use crate::{
     catalogue::Catalogue,
     code,

@@ -3,8 +3,9 @@
 use tessera_core::{Audience, NameError, RealmName, ScopeSet};
 
 use super::{
-    Needs, Route, Routes,
     region::{Example, Region, Unnamed},
+    route::{Needs, Route},
+    table::Routes,
 };
 use crate::{catalogue::Catalogue, policy::Policy, rule::RuleAt, work::Work};
 

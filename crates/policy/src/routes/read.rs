@@ -3,10 +3,10 @@
 use tessera_core::{Audience, PathPattern, RealmName, ScopeTemplate};
 
 use super::{
-    Needs, Route, Routes,
     host::HostPattern,
-    is_method,
     region::{Region, Unnamed},
+    route::{Needs, Route, is_method},
+    table::Routes,
 };
 use crate::{
     catalogue::{Catalogue, Template},

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use tessera_core::{CalledPath, PathPattern};
 
-use super::{HostPattern, Route};
+use super::{host::HostPattern, route::Route};
 
 /// Requests with a common property: those of a route, or of several.
 #[derive(Clone, Debug)]

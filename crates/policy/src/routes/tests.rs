@@ -1,4 +1,4 @@
-use tessera_core::ScopeSet;
+use tessera_core::{PathError, ScopeSet};
 
 use super::*;
 use crate::Policy;

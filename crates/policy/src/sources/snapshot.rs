@@ -3,9 +3,8 @@
 use std::{fs::File, io::Read, path::Path, time::SystemTime};
 
 use super::{
-    Files, Kind,
     beneath::{Directory, Refused},
-    refuse_stray,
+    files::{Files, Kind, refuse_stray},
 };
 use crate::{
     code,

@@ -1,6 +1,6 @@
 //! Parsing the text of a matcher into its conditions.
 
-use super::Problem;
+use super::problem::Problem;
 
 /// How deep conditions may nest: the compilers recurse into them.
 const NESTING_MAX: usize = 32;

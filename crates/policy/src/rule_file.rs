@@ -7,15 +7,16 @@ use std::{
 
 use tessera_core::RoleName;
 
-use super::{Effect, Interner, Object, PolicyRule, RoleEdge, Rules, Star};
 use crate::{
     catalogue::Catalogue,
     code,
     diagnostic::{Findings, Place},
+    look_alike::look_alike,
     model::Model,
-    nearest::{advice, did_you_mean, look_alike},
+    nearest::{advice, did_you_mean},
     own,
     quote::{quote, quote_kind},
+    rule::{Effect, Interner, Object, PolicyRule, RoleEdge, Rules, Star},
     subject::{self, Problem},
     text::Text,
 };
