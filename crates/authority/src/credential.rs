@@ -13,4 +13,5 @@ pub(crate) mod lifetime;
 pub(crate) mod list;
 pub(crate) mod note_use;
 pub(crate) mod purge;
+pub(crate) mod right;
 pub(crate) mod used;

@@ -61,7 +61,7 @@ pub use credential::{
 pub use error::{CallNotAllowed, SetupError, Unavailable};
 pub use issuance::{
     error::{IssueError, RefreshError, TokenTooLarge},
-    issue::{IssueRequest, Issued},
+    issue::{Issued, request::IssueRequest},
     issuer::Issuance,
     refresh::{RefreshRequest, Refreshed, outcome::RefreshOutcome},
     tokens::{PresentedToken, TokenSet},

@@ -1,6 +1,7 @@
 //! The revocation log: its events, and its required subscribers.
 
 pub(crate) mod administer;
+pub(crate) mod cause;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod fence;

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tessera_core::{ApiKeyId, ClientName, Realm, RealmName, audit::Actor};
+use tessera_core::{
+    ApiKeyId, AuditAction, AuditRecord, ClientName, Realm, RealmName, RequestId, Timestamp, audit::Actor,
+};
+use tessera_policy::{Permission, Policy};
 use tessera_token::ApiKeySecret;
 
 use crate::error::CallNotAllowed;
@@ -72,6 +75,14 @@ impl Principal {
         }
     }
 
+    /// Refuses it unless `policy` permits.
+    pub(crate) fn check(&self, policy: &Policy, permission: &Permission) -> Result<(), CallNotAllowed> {
+        if policy.permits(self.realm_name(), self.client(), permission) {
+            return Ok(());
+        }
+        Err(self.not_allowed(permission.scope()))
+    }
+
     pub(crate) fn credential(&self) -> &ApiKeySecret {
         &self.credential
     }
@@ -79,13 +90,18 @@ impl Principal {
     pub(crate) fn actor(&self) -> Actor {
         self.identity.actor()
     }
+
+    /// The audit record of an action that it requested without an id.
+    pub(crate) fn record(&self, at: Timestamp, action: AuditAction) -> AuditRecord {
+        self.identity.record(at, None, action)
+    }
 }
 
 #[cfg(test)]
 impl Principal {
     /// A client that was authenticated by an API key, for tables.
     pub(crate) fn of(realm: Realm, client: ClientName, credential: ApiKeySecret) -> Self {
-        let api_key = credential.id().clone();
+        let api_key = *credential.id();
         Self {
             identity: Identity::of(realm, client, api_key),
             credential,
@@ -134,8 +150,24 @@ impl Identity {
     pub(crate) fn actor(&self) -> Actor {
         Actor::Client {
             client: self.client.clone(),
-            credential: self.api_key.clone().into(),
+            credential: self.api_key.into(),
             address: self.address,
+        }
+    }
+
+    /// The audit record of an action that it requested; `request` is its id for the request, if it gave one.
+    pub(crate) fn record(
+        &self,
+        at: Timestamp,
+        request: Option<RequestId>,
+        action: AuditAction,
+    ) -> AuditRecord {
+        AuditRecord {
+            at,
+            realm: self.realm.name.clone(),
+            actor: self.actor(),
+            request,
+            action,
         }
     }
 }

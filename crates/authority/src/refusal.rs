@@ -37,8 +37,8 @@ struct Counted {
     since: Timestamp,
     /// How many are not recorded yet.
     times: u64,
-    /// The record of the last one.
-    last: AuditRecord,
+    /// The record of the last of those.
+    last: Option<AuditRecord>,
 }
 
 /// Refusals of the last minute, and their records in the audit trail.
@@ -65,7 +65,7 @@ impl Refusals {
         let mut counted = self.counted.lock();
         if let Some(before) = counted.get_mut(&kind) {
             before.times = before.times.saturating_add(1);
-            before.last = record;
+            before.last = Some(record);
             return None;
         }
         if counted.len() >= KINDS_MAX {
@@ -74,7 +74,7 @@ impl Refusals {
         let first = Counted {
             since: record.at,
             times: 0,
-            last: record.clone(),
+            last: None,
         };
         counted.insert(kind, first);
         Some(record)
@@ -87,20 +87,18 @@ impl Refusals {
             if now < counted.since.plus(WINDOW) {
                 return true;
             }
-            if counted.times == 0 {
+            let Some(last) = counted.last.take() else {
                 return false;
-            }
-            let times = std::mem::take(&mut counted.times);
+            };
+            due.push(with_times(last, std::mem::take(&mut counted.times)));
             counted.since = now;
-            due.push(with_times(&counted.last, times));
             true
         });
         due
     }
 }
 
-fn with_times(record: &AuditRecord, count: u64) -> AuditRecord {
-    let mut record = record.clone();
+fn with_times(mut record: AuditRecord, count: u64) -> AuditRecord {
     if let AuditAction::CallRefused { times, .. }
     | AuditAction::CredentialRefused { times, .. }
     | AuditAction::WrongClient { times, .. } = &mut record.action
@@ -114,19 +112,15 @@ impl Refusals {
     /// Notes that policy does not permit `call` to a client; `required` is the permission that it lacks. A record that
     /// can't be written is in the log.
     pub async fn call_refused(&self, principal: &Principal, call: &'static str, required: &str) {
-        let record = AuditRecord {
-            at: self.clock.now(),
-            realm: principal.realm_name().clone(),
-            actor: principal.actor(),
-            request: None,
-            action: AuditAction::CallRefused {
-                call: call.to_owned(),
-                required: required.to_owned(),
-                times: 1,
-            },
+        let action = AuditAction::CallRefused {
+            call: call.to_owned(),
+            required: required.to_owned(),
+            times: 1,
         };
-        let kind = Kind::Call(record.realm.clone(), principal.client().clone(), call);
-        self.record(self.note(kind, record)).await;
+        let record = principal.record(self.clock.now(), action);
+        let (realm, client) = principal.whose();
+        self.record(self.note(Kind::Call(realm, client, call), record))
+            .await;
     }
 
     /// Notes that a credential that names an API key was refused.
@@ -137,30 +131,25 @@ impl Refusals {
             actor: Actor::Stranger { address },
             request: None,
             action: AuditAction::CredentialRefused {
-                api_key: key.id.clone(),
+                api_key: key.id,
                 client: key.client.clone(),
                 times: 1,
             },
         };
-        let kind = Kind::Credential(key.id.clone());
+        let kind = Kind::Credential(key.id);
         let first = self.note(kind, record);
         self.waiting.lock().extend(first);
     }
 
     /// Notes that a client presented a refresh token of another client's session.
     pub(crate) async fn wrong_client(&self, identity: &Identity, session: &Session) {
-        let record = AuditRecord {
-            at: self.clock.now(),
-            realm: session.realm.clone(),
-            actor: identity.actor(),
-            request: None,
-            action: AuditAction::WrongClient {
-                session: session.id,
-                client: session.client.clone(),
-                times: 1,
-            },
+        let action = AuditAction::WrongClient {
+            session: session.id,
+            client: session.client.clone(),
+            times: 1,
         };
-        let kind = Kind::Session(identity.api_key().clone(), session.id);
+        let record = identity.record(self.clock.now(), None, action);
+        let kind = Kind::Session(*identity.api_key(), session.id);
         self.record(self.note(kind, record)).await;
     }
 

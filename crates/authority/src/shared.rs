@@ -95,14 +95,7 @@ impl Shared {
         principal: &Principal,
         permission: &Permission,
     ) -> Result<(), CallNotAllowed> {
-        if self
-            .policy
-            .load()
-            .permits(principal.realm_name(), principal.client(), permission)
-        {
-            return Ok(());
-        }
-        Err(principal.not_allowed(permission.scope()))
+        principal.check(&self.policy.load(), permission)
     }
 
     /// Whether a client's key is of a production realm, if one is served: a sandbox realm must not decide what concerns

@@ -9,6 +9,8 @@ use tessera_core::{
 };
 use tessera_store::{Changes, ClientState, Decision, Snapshot, StoredSession};
 
+use crate::{log::cause::Cause, principal::Identity};
+
 /// The time at which everything happens, plus this number of seconds.
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_seconds(1_795_000_000 + second)
@@ -21,6 +23,16 @@ pub(crate) fn realm() -> Realm {
         issuer: "https://auth.example.org".to_owned(),
         limits: RealmLimits::default(),
         on_policy_loss: tessera_core::OnPolicyLoss::Narrow,
+    }
+}
+
+/// The client `client:app` revokes because of a leak.
+pub(crate) fn cause() -> Cause {
+    Cause {
+        identity: Identity::of(realm(), client("client:app"), key_id(1)),
+        request_id: None,
+        reason: "leaked".to_owned(),
+        now: at(0),
     }
 }
 

@@ -82,7 +82,7 @@ fn session(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Ses
         id: SessionId::generate(now, random),
         realm: RealmName::parse("production").unwrap(),
         client: ClientName::parse("client:app").unwrap(),
-        credential: api_key.clone().into(),
+        credential: (*api_key).into(),
         subject: Subject::parse(&format!("user:{kind}")).unwrap(),
         roles: Vec::new(),
         scopes: scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect(),

@@ -117,9 +117,9 @@ fn beginning() -> Vec<Changes> {
         clients: vec![client(true, "client:shop")],
         signing_keys: vec![signing_key()],
         requests: vec![request(0)],
-        policies: vec![(revision.clone(), files)],
+        policies: vec![(revision, files)],
         settings: vec![
-            SettingChange::PolicyInForce(revision.clone()),
+            SettingChange::PolicyInForce(revision),
             SettingChange::PolicyReconciled(revision, at(1)),
             SettingChange::StalenessBound(realm("production"), std::time::Duration::from_secs(9)),
             SettingChange::Alive {

@@ -224,7 +224,7 @@ async fn answers(store: &Shared) -> String {
             Label::parse(&subject(number)).unwrap(),
         ));
     }
-    for index in indexes {
+    for index in &indexes {
         let page = store
             .sessions(
                 index,

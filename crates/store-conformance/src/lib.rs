@@ -13,19 +13,10 @@
 pub mod backup;
 pub mod equivalence;
 pub mod fixture;
+mod opened;
 pub mod suite;
 
-use std::{any::Any, sync::Arc};
-
-use tessera_store::Store;
-
-/// An empty store, and the resources that it needs.
-pub struct Opened {
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// Its directory or server, if it has one.
-    pub kept: Box<dyn Any + Send + Sync>,
-}
+pub use opened::Opened;
 
 /// Makes one test of each check. The argument is an expression that opens an empty store: [`Opened`]. Attributes apply
 /// to each test: `suite!(each #[ignore]; opened())`.

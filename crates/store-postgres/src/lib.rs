@@ -216,10 +216,10 @@ impl StoreReader for PostgresStore {
 
     async fn sessions(
         &self,
-        index: SessionIndex,
+        index: &SessionIndex,
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError> {
-        read::sessions(&self.node, &index, &page).await
+        read::sessions(&self.node, index, &page).await
     }
 
     async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {

@@ -44,7 +44,7 @@ impl ApiKeys {
             if kept.keys.len() >= KEPT_MAX {
                 kept.keys.clear();
             }
-            kept.keys.insert(id.clone(), Arc::clone(&key));
+            kept.keys.insert(*id, Arc::clone(&key));
         }
         Ok(Some(key))
     }

@@ -15,10 +15,11 @@ use super::{
     archiving::Archived,
     backup::turn::{Noted, Turn},
     disk::Disk,
-    group::{Group, State},
+    group::Group,
     purge::Purge,
     rows::Table,
     shared::Shared,
+    state::State,
 };
 
 /// How many units one group has at most.

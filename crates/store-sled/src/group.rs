@@ -20,6 +20,7 @@ use super::{
     lists::ListChanges,
     read,
     rows::{self, CutoffRow, Meta, PolicyRow, SessionRow},
+    state::{Finished, State},
 };
 
 mod audit;
@@ -51,21 +52,6 @@ struct ReadSession {
     row: SessionRow<Arc<Session>>,
     /// The row on the disk; `None` if the group wrote it.
     on_disk: Option<IVec>,
-}
-
-/// What the writer knows without a read, after the last group.
-#[derive(Clone)]
-pub(super) struct State {
-    pub(super) meta: Meta,
-    pub(super) times: Times,
-    pub(super) policy: Option<PolicyRevision>,
-}
-
-/// The writes of a group.
-pub(super) struct Finished {
-    pub(super) rows: RowChanges,
-    pub(super) events: Vec<Arc<Event>>,
-    pub(super) state: State,
 }
 
 impl<'a> Group<'a> {
@@ -177,7 +163,7 @@ impl Group<'_> {
         let mut snapshot = Snapshot {
             head: self.state.meta.last,
             audit_head: self.state.meta.audit,
-            policy: self.state.policy.clone(),
+            policy: self.state.policy,
             times: self.state.times.clone(),
             ..Snapshot::default()
         };
@@ -199,7 +185,7 @@ impl Group<'_> {
             }
         }
         for maker in reads.maker_ids() {
-            snapshot.made.push((maker.clone(), self.made_with(maker)?));
+            snapshot.made.push((*maker, self.made_with(maker)?));
         }
         for (realm, client) in reads.client_names() {
             let sessions = self.row("a number of sessions", &rows::session_count_key(realm, client))?;

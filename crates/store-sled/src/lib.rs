@@ -10,6 +10,7 @@ mod backup;
 mod changes;
 mod checked;
 mod committer;
+mod contents;
 mod directory;
 mod disk;
 mod error;
@@ -17,6 +18,7 @@ mod expiring_requests;
 mod group;
 mod lists;
 mod open;
+mod options;
 mod progress;
 mod purge;
 mod read;
@@ -25,6 +27,7 @@ mod rows;
 mod scan;
 mod seal;
 mod shared;
+mod state;
 mod state_hash;
 mod syncing;
 mod walk;
@@ -40,7 +43,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sled::Db;
 use tessera_core::{
-    ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
 };
 use tessera_store::{
     AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, Page,
@@ -56,12 +59,14 @@ use self::{
     archiving::Archiver,
     committer::{Answer, Waiting, Work},
     error::failed,
-    group::State,
     open::WhichLog,
     purge::Purge,
     shared::Shared,
+    state::State,
 };
-pub use self::{error::OpenError, progress::StartProgress, restore::SledRestore};
+pub use self::{
+    contents::Contents, error::OpenError, options::SledOptions, progress::StartProgress, restore::SledRestore,
+};
 
 /// How many units may wait for the writer; further callers wait for a slot.
 const WAITING_MAX: usize = 4096;
@@ -70,26 +75,6 @@ const BACKGROUND_MAX: usize = 8;
 
 /// How many chunks of audit records one purge moves to files.
 const CHUNKS_MAX: usize = 64;
-
-/// The resources that a [`SledStore`] uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SledOptions {
-    /// How much of the rows is held in memory, in bytes.
-    pub cache_capacity_bytes: u64,
-    /// How many audit records the rows keep at most after a purge; earlier ones are in separate files.
-    pub audit_rows_max: u64,
-}
-
-/// The content of a directory, before anything in it is changed.
-#[derive(Clone, Debug)]
-pub struct Contents {
-    /// Its log.
-    pub log: LogId,
-    /// The last group of writes.
-    pub group: u64,
-    /// The signing keys, sealed.
-    pub signing_keys: Vec<SigningKey>,
-}
 
 /// A store in a directory of this machine, for one process.
 ///
@@ -103,15 +88,6 @@ pub struct SledStore {
     archiver: Archiver,
     /// Held while a backup is made.
     backing_up: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Default for SledOptions {
-    fn default() -> Self {
-        Self {
-            cache_capacity_bytes: 128 * 1024 * 1024,
-            audit_rows_max: 4096,
-        }
-    }
 }
 
 impl SledStore {
@@ -284,10 +260,11 @@ impl StoreReader for SledStore {
 
     async fn sessions(
         &self,
-        index: SessionIndex,
+        index: &SessionIndex,
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError> {
-        self.read_apart(move |db, shared| read::sessions(db, shared, &index, &page))
+        let list = rows::list_of(index);
+        self.read_apart(move |db, shared| read::sessions(db, shared, &list, &page))
             .await
     }
 
@@ -316,7 +293,7 @@ impl StoreReader for SledStore {
     }
 
     async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-        let revision = revision.clone();
+        let revision = *revision;
         self.read_apart(move |db, _| read::policy_files(db, &revision))
             .await
     }

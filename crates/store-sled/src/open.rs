@@ -10,13 +10,14 @@ use tessera_store::{
 };
 
 use super::{
-    Contents, SledOptions,
     archive::Archive,
     changes::RowChanges,
     checked::Opened,
+    contents::Contents,
     directory::Directory,
     disk::Disk,
     error::OpenError,
+    options::SledOptions,
     progress::StartProgress,
     read,
     rows::{self, CutoffRow, Meta, Table},

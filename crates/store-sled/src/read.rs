@@ -10,8 +10,8 @@ use tessera_core::{
 };
 
 use tessera_store::{
-    AuditEntry, AuditQuery, ClientState, Page, PageRequest, PolicyFiles, Reads, SessionIndex, Settings,
-    Snapshot, StoreError, StoredSession,
+    AuditEntry, AuditQuery, ClientState, Page, PageRequest, PolicyFiles, Reads, Settings, Snapshot,
+    StoreError, StoredSession,
 };
 
 use super::{
@@ -49,7 +49,7 @@ pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapsh
             .iter()
             .map(|key| row(db, "an API key", &rows::api_key_key_in(key, prefix.len())));
         let made = made.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-        snapshot.made.push((maker.clone(), made));
+        snapshot.made.push((*maker, made));
     }
     for (realm, client) in reads.client_names() {
         let sessions = row(
@@ -125,7 +125,7 @@ impl<'a> Joined<'a> {
             return Ok(*is_revoked);
         }
         let is_revoked = api_key(self.db, id)?.is_some_and(|key| key.revoked_at.is_some());
-        self.key = Some((id.clone(), is_revoked));
+        self.key = Some((*id, is_revoked));
         Ok(is_revoked)
     }
 }
@@ -139,14 +139,15 @@ pub(super) fn api_key(db: &Db, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreErr
     row(db, "an API key", &rows::api_key_key(id))
 }
 
+/// A page of the sessions in a list of [`rows::list_of`].
 pub(super) fn sessions(
     db: &Db,
     shared: &Shared,
-    index: &SessionIndex,
+    list: &[u8],
     page: &PageRequest<SessionId>,
 ) -> Result<Page<StoredSession, SessionId>, StoreError> {
     let mut joined = Joined::new(db, shared);
-    let found = lists::ids_after(db, &rows::list_of(index), page.after).filter_map(|id| {
+    let found = lists::ids_after(db, list, page.after).filter_map(|id| {
         // Between reading the index and reading the session, the session may have been removed.
         let session = id.and_then(|id| session(db, id));
         session.transpose().map(|session| joined.stored(session?))
@@ -224,7 +225,7 @@ pub(super) fn api_keys(
         key.and_then(|key| row(db, "an API key", &rows::api_key_key_in(&key, prefix.len())))
             .transpose()
     });
-    collect_page(found, page.limit, |key: &ApiKey| key.id.clone())
+    collect_page(found, page.limit, |key: &ApiKey| key.id)
 }
 
 pub(super) fn signing_keys(db: &Db) -> Result<Vec<SigningKey>, StoreError> {

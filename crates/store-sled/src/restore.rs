@@ -9,15 +9,16 @@ use tessera_store::{
 };
 
 use super::{
-    SledOptions,
     api_keys::ApiKeys,
     archive::{Archive, Chunk, Place},
     directory::Directory,
     disk::Disk,
     error::{OpenError, failed},
-    group::{Group, State},
+    group::Group,
+    options::SledOptions,
     progress::StartProgress,
     rows::Meta,
+    state::State,
 };
 
 /// How many records are written at once.

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use super::{
     api_keys::ApiKeys,
     archive::Place,
-    group::{Finished, State},
     rows::Meta,
+    state::{Finished, State},
 };
 
 pub(super) struct Shared {
@@ -110,7 +110,7 @@ impl Shared {
 
     /// The policy in force.
     pub(super) fn policy(&self) -> Option<PolicyRevision> {
-        self.policy.lock().clone()
+        *self.policy.lock()
     }
 
     /// Notes whether the writer works on a group that a caller waits for.

@@ -31,7 +31,7 @@ async fn sessions(store: &Shared) -> Vec<Session> {
         limit: usize::MAX,
     };
     let index = SessionIndex::Realm(realm("production"));
-    let items = store.sessions(index, all).await.unwrap().items;
+    let items = store.sessions(&index, all).await.unwrap().items;
     items
         .iter()
         .map(|stored| stored.session.as_ref().clone())

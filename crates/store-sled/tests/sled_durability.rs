@@ -90,7 +90,7 @@ async fn answers(store: &Shared) -> Result<Answers, StoreError> {
         limit: usize::MAX,
     };
     let sessions = store
-        .sessions(SessionIndex::Realm(realm("production")), all)
+        .sessions(&SessionIndex::Realm(realm("production")), all)
         .await?
         .items;
     let sessions: Vec<_> = sessions

@@ -109,7 +109,7 @@ impl StoreReader for MemoryStore {
 
     async fn sessions(
         &self,
-        index: SessionIndex,
+        index: &SessionIndex,
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError> {
         self.look(|tables| {

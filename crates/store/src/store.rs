@@ -34,14 +34,14 @@ pub trait StoreReader: Send + Sync + 'static {
 
     /// An API key. Each call of a client reads one, so backends keep recently read ones decoded.
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
-        let snapshot = self.read(Reads::default().api_key(id.clone())).await?;
+        let snapshot = self.read(Reads::default().api_key(*id)).await?;
         Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
     }
 
     /// One page of the sessions in an index, in the order of their ids (oldest first).
     async fn sessions(
         &self,
-        index: SessionIndex,
+        index: &SessionIndex,
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError>;
 

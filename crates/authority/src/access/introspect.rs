@@ -204,7 +204,7 @@ fn access_introspection(claims: &AccessClaims, scopes: ScopeSet, as_of: Cursor) 
         generation: claims.generation,
         roles: claims.roles.clone(),
         labels: claims.labels.clone(),
-        policy: claims.policy.clone(),
+        policy: claims.policy,
         as_of,
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use tessera_core::{
-    AddressRange, ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp,
-    audit::Actor,
+    AddressRange, ApiKey, ApiKeyId, AuditAction, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
 };
 use tessera_policy::Permission;
 use tessera_store::{Changes, ClientChange, Reads, Snapshot};
@@ -16,6 +15,7 @@ use crate::{
         credentials::Credentials,
         error::ApiKeyError,
         lifetime::{end_of_new, end_of_successor, is_longer},
+        right::check_may_end,
     },
     error::CallNotAllowed,
     principal::Principal,
@@ -156,15 +156,15 @@ impl Credentials {
             self.require_revoke(principal, &old.client)?;
         }
         let now = self.shared.clock.now();
-        let new = self.successor_of(principal, &old, &request, now)?;
+        let new = self.successor_of(principal, old, request.terms, now)?;
         let roll = RollCommit {
-            id: old.id.clone(),
+            id: request.id,
             successor: new.record.clone(),
             overlap,
             actor: principal.actor(),
             now,
         };
-        let reads = maker_reads(Some(principal), &new.record).api_key(old.id);
+        let reads = maker_reads(Some(principal), &new.record).api_key(request.id);
         let decide = move |state: &Snapshot| roll.decide(state);
         let (rolled, _) = self.shared.store.commit(reads, decide).await?;
         Ok(RolledApiKey {
@@ -176,29 +176,28 @@ impl Credentials {
     fn successor_of(
         &self,
         principal: &Principal,
-        old: &ApiKey,
-        request: &RollApiKey,
+        old: ApiKey,
+        terms: ApiKeyTerms,
         now: Timestamp,
     ) -> Result<NewApiKey, ApiKeyError> {
         let limits = &principal.realm().limits;
-        let ApiKeyTerms { ttl, allow_from } = &request.terms;
-        let expires_at = match *ttl {
+        let expires_at = match terms.ttl {
             None => end_of_successor(limits, old.expires_at, now),
             ttl => end_of_new(limits, ttl, now)?,
         };
-        let allow_from = if allow_from.is_empty() {
-            &old.allow_from
-        } else {
-            allow_from
-        };
-        if is_longer(expires_at, old.expires_at) || old.is_widened_by(allow_from) {
+        let is_wider = !terms.allow_from.is_empty() && old.is_widened_by(&terms.allow_from);
+        if is_longer(expires_at, old.expires_at) || is_wider {
             self.require_create(principal, &old.client)?;
         }
-        let new = self.new_api_key(principal, old.client.clone(), now)?;
+        let new = self.new_api_key(principal, old.client, now)?;
         let record = ApiKey {
             expires_at,
-            allow_from: allow_from.clone(),
-            replaces: Some(old.id.clone()),
+            allow_from: if terms.allow_from.is_empty() {
+                old.allow_from
+            } else {
+                terms.allow_from
+            },
+            replaces: Some(old.id),
             rolls: rolled_again(&old.rolls, now)?,
             ..new.record
         };
@@ -219,17 +218,13 @@ impl Credentials {
             .require(principal, &Permission::CreateApiKeysOf(client.clone()))
     }
 
-    /// Refuses a client that may not end API keys of `client`; every client may end its own.
+    /// Refuses a client that may not end API keys of `client`.
     pub(crate) fn require_revoke(
         &self,
         principal: &Principal,
         client: &ClientName,
     ) -> Result<(), CallNotAllowed> {
-        if client == principal.client() {
-            return Ok(());
-        }
-        self.shared
-            .require(principal, &Permission::RevokeApiKeysOf(client.clone()))
+        check_may_end(&self.shared.policy.load(), principal, client)
     }
 
     /// Lets the keys of a disabled client work again.
@@ -238,16 +233,10 @@ impl Credentials {
     /// [`ApiKeyError::NotAllowed`] for clients that may not make keys of the client.
     pub async fn enable_client(&self, principal: &Principal, client: &ClientName) -> Result<(), ApiKeyError> {
         self.require_create(principal, client)?;
-        let (realm, client) = (principal.realm_name().clone(), client.clone());
-        let audit = AuditRecord {
-            at: self.shared.clock.now(),
-            realm: realm.clone(),
-            actor: principal.actor(),
-            request: None,
-            action: AuditAction::ClientDisabled {
-                client: client.clone(),
-                is_enabled: true,
-            },
+        let realm = principal.realm_name();
+        let action = AuditAction::ClientDisabled {
+            client: client.clone(),
+            is_enabled: true,
         };
         let changes = Changes {
             clients: vec![ClientChange {
@@ -255,11 +244,11 @@ impl Credentials {
                 client: client.clone(),
                 is_disabled: false,
             }],
-            audit: vec![audit],
+            audit: vec![principal.record(self.shared.clock.now(), action)],
             ..Changes::default()
         };
         self.shared.store.write(changes).await?;
-        self.disabled.remove(&realm, &client);
+        self.disabled.remove(realm, client);
         Ok(())
     }
 
@@ -281,10 +270,10 @@ impl Credentials {
         now: Timestamp,
     ) -> Result<NewApiKey, ApiKeyError> {
         let secret = ApiKeySecret::generate(principal.realm().kind)?;
-        let realm = principal.realm_name().clone();
+        let (realm, maker) = principal.whose();
         let record = ApiKey {
-            made_by: Some(principal.client().clone()),
-            made_with: Some(principal.api_key().clone()),
+            made_by: Some(maker),
+            made_with: Some(*principal.api_key()),
             ..record_of(&secret, realm, client, now)
         };
         Ok(NewApiKey { secret, record })
@@ -300,7 +289,7 @@ impl Credentials {
             record: new.record.clone(),
             actor: maker.map_or(Actor::Operator, Principal::actor),
         };
-        let reads = maker_reads(maker, &new.record).api_key(new.record.id.clone());
+        let reads = maker_reads(maker, &new.record).api_key(new.record.id);
         let decide = move |state: &Snapshot| create.decide(state);
         let (made, _) = self.shared.store.commit(reads, decide).await?;
         made.map(|()| new)
@@ -309,9 +298,9 @@ impl Credentials {
 
 /// What the commit of a new key reads, besides the key itself. `maker` is `None` if the operator makes it.
 fn maker_reads(maker: Option<&Principal>, new: &ApiKey) -> Reads {
-    let reads = Reads::default().api_keys(new.made_with.clone());
-    match maker {
-        Some(maker) => reads.client(maker.realm_name().clone(), maker.client().clone()),
+    let reads = Reads::default().api_keys(new.made_with);
+    match maker.map(Principal::whose) {
+        Some((realm, client)) => reads.client(realm, client),
         None => reads,
     }
 }
@@ -332,7 +321,7 @@ fn rolled_again(rolls: &[Timestamp], now: Timestamp) -> Result<Vec<Timestamp>, A
 
 fn record_of(secret: &ApiKeySecret, realm: RealmName, client: ClientName, now: Timestamp) -> ApiKey {
     ApiKey {
-        id: secret.id().clone(),
+        id: *secret.id(),
         realm,
         client,
         secret_hash: secret.hash(),

@@ -52,7 +52,7 @@ impl Credentials {
         if !record.allows_from(from) {
             self.refusals.credential_refused(&record, Some(from));
             return Err(AuthenticateError::AddressNotAllowed {
-                api_key: record.id.clone(),
+                api_key: record.id,
                 client: record.client.clone(),
                 address: from,
             });
@@ -65,12 +65,7 @@ impl Credentials {
             });
         }
         self.used_api_keys.note(&record, self.shared.clock.now());
-        let identity = Identity::new(
-            Arc::clone(realm),
-            record.client.clone(),
-            record.id.clone(),
-            Some(from),
-        );
+        let identity = Identity::new(Arc::clone(realm), record.client.clone(), record.id, Some(from));
         Ok(Principal::new(identity, credential))
     }
 
@@ -85,8 +80,7 @@ impl Credentials {
             record.works(self.shared.clock.now()) && !self.disabled.has(&record.realm, &record.client)
         });
         let realm = self.shared.realms.get(&session.realm).filter(|_| works);
-        let identity =
-            |realm| Identity::new(Arc::clone(realm), session.client.clone(), api_key.clone(), None);
+        let identity = |realm| Identity::new(Arc::clone(realm), session.client.clone(), *api_key, None);
         Ok(realm.map(identity))
     }
 }

@@ -36,7 +36,7 @@ impl CreateCommit {
             return Decision::Abort(Err(ApiKeyError::CredentialEnded));
         }
         let action = AuditAction::ApiKeyCreated {
-            api_key: self.record.id.clone(),
+            api_key: self.record.id,
             client: self.record.client.clone(),
         };
         let changes = Changes {
@@ -68,13 +68,13 @@ impl RollCommit {
         };
         let end = old.expires_at.unwrap_or(Timestamp::MAX);
         let rolled = ApiKey {
-            successor: Some(self.successor.id.clone()),
+            successor: Some(self.successor.id),
             expires_at: Some(end.min(self.now.plus(self.overlap))),
             ..old.clone()
         };
         let action = AuditAction::ApiKeyRolled {
-            api_key: self.id.clone(),
-            successor: self.successor.id.clone(),
+            api_key: self.id,
+            successor: self.successor.id,
         };
         let changes = Changes {
             api_keys: vec![rolled.clone(), self.successor.clone()],

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use tessera_core::{ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, EventTarget, Timestamp};
+use tessera_core::{ApiKey, ApiKeyId, ClientName, EventTarget, Timestamp};
 use tessera_store::{Changes, Decision, Reads, Snapshot};
 
-use crate::log::event::api_key_revoked;
+use crate::{
+    error::CallNotAllowed,
+    log::{cause::Cause, event::api_key_revoked},
+};
 
-/// Asks policy about a client.
-type MayRevoke = Box<dyn Fn(&ClientName) -> bool + Send>;
+/// Asks policy whether the caller may end keys of a client.
+type CheckMayEnd = Box<dyn Fn(&ClientName) -> Result<(), CallNotAllowed> + Send>;
 
 /// The keys that end with a key that was read: its successor, and, if the caller requests it, the keys that were made
 /// with it.
 pub(crate) fn came_of(state: &Snapshot, key: &ApiKey, with_made_keys: bool) -> Vec<ApiKeyId> {
     let made = state.made_with(&key.id).unwrap_or_default();
-    let made = made.iter().filter(|_| with_made_keys).map(|made| made.id.clone());
-    made.chain(key.successor.clone()).collect()
+    let made = made.iter().filter(|_| with_made_keys).map(|made| made.id);
+    made.chain(key.successor).collect()
 }
 
 /// Ends a key and its descendants, as they are at the commit.
@@ -23,35 +26,31 @@ pub(crate) struct EndApiKeys {
     pub(crate) id: ApiKeyId,
     pub(crate) with_made_keys: bool,
     pub(crate) validate_only: bool,
-    /// Whether the caller may end keys of a client.
-    pub(crate) may_revoke: MayRevoke,
-    pub(crate) note: String,
+    pub(crate) check_may_end: CheckMayEnd,
     /// When the last access token of the realm ends.
     pub(crate) until: Timestamp,
-    /// A record of the call, for another target.
-    pub(crate) audit: AuditRecord,
-    pub(crate) now: Timestamp,
+    pub(crate) cause: Cause,
 }
 
 impl EndApiKeys {
-    /// The descendants of the key; otherwise the client whose keys the caller may not end.
-    pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Result<Descent, ClientName>> {
+    /// The descendants of the key, all of which the caller may end.
+    pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Result<Descent, CallNotAllowed>> {
         let mut descent = Descent::default();
-        let (mut left, mut met, mut unread) = (vec![self.id.clone()], BTreeSet::new(), Vec::new());
+        let (mut left, mut met, mut unread) = (vec![self.id], BTreeSet::new(), Vec::new());
         while let Some(id) = left.pop() {
-            if !met.insert(id.clone()) {
+            if !met.insert(id) {
                 continue;
             }
             let (Some(key), Some(made)) = (state.api_key(&id), state.made_with(&id)) else {
                 unread.push(id);
                 continue;
             };
-            if !(self.may_revoke)(&key.client) {
-                return Decision::Abort(Err(key.client.clone()));
+            if let Err(refused) = (self.check_may_end)(&key.client) {
+                return Decision::Abort(Err(refused));
             }
             if !self.with_made_keys {
-                let works = made.iter().filter(|made| made.works(self.now));
-                descent.goes_on.extend(works.map(|made| made.id.clone()));
+                let works = made.iter().filter(|made| made.works(self.cause.now));
+                descent.goes_on.extend(works.map(|made| made.id));
             }
             left.extend(came_of(state, key, self.with_made_keys));
             descent.ends.push(id);
@@ -74,15 +73,12 @@ impl EndApiKeys {
     }
 
     fn end(&self, key: &ApiKey, changes: &mut Changes) {
-        let target = EventTarget::ApiKey(key.id.clone());
-        changes
-            .audit
-            .push(revocation_record(&self.audit, target, &self.note));
-        changes
-            .events
-            .push(api_key_revoked(key, self.note.clone(), self.now, self.until));
+        let target = EventTarget::ApiKey(key.id);
+        let (reason, now) = (self.cause.reason.clone(), self.cause.now);
+        changes.audit.push(self.cause.record(target, 0));
+        changes.events.push(api_key_revoked(key, reason, now, self.until));
         changes.api_keys.push(ApiKey {
-            revoked_at: Some(self.now),
+            revoked_at: Some(now),
             ..key.clone()
         });
     }
@@ -95,18 +91,6 @@ pub(crate) struct Descent {
     pub(crate) ends: Vec<ApiKeyId>,
     /// Keys that were made with them, work, and keep working.
     pub(crate) goes_on: BTreeSet<ApiKeyId>,
-}
-
-/// The record of one of several things that a call revoked.
-fn revocation_record(record: &AuditRecord, target: EventTarget, reason: &str) -> AuditRecord {
-    AuditRecord {
-        action: AuditAction::Revoked {
-            target,
-            matched: 0,
-            reason: reason.to_owned(),
-        },
-        ..record.clone()
-    }
 }
 
 #[cfg(test)]

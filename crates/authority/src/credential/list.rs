@@ -86,12 +86,12 @@ impl Credentials {
         self.shared.require(principal, &Permission::ReadApiKeys)?;
         let root = self.api_key_of_realm(principal, id).await?;
         let mut descendants = Descendants::default();
-        let (mut met, mut level) = (HashSet::from([root.id.clone()]), vec![root]);
+        let (mut met, mut level) = (HashSet::from([root.id]), vec![root]);
         while !level.is_empty() {
-            let ids = level.iter().map(|key| key.id.clone());
+            let ids = level.iter().map(|key| key.id);
             let state = self.shared.store.read(Reads::default().made_with(ids)).await?;
             let came: Vec<_> = level.iter().flat_map(|key| came_of(&state, key, true)).collect();
-            let new = came.into_iter().filter(|id| met.insert(id.clone()));
+            let new = came.into_iter().filter(|id| met.insert(*id));
             let left = DESCENDANTS_MAX - descendants.keys.len();
             let new: Vec<_> = new.take(left + 1).collect();
             descendants.has_more = new.len() > left;

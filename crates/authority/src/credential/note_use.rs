@@ -33,7 +33,7 @@ impl Credentials {
     pub async fn write_used_api_keys(&self, priority: Priority) -> Result<(), Unavailable> {
         for step in self.used_api_keys.noted().chunks(STEP) {
             let used = step.to_vec();
-            let reads = Reads::default().api_keys(used.iter().map(|(id, _)| id.clone()));
+            let reads = Reads::default().api_keys(used.iter().map(|(id, _)| *id));
             let decide = move |state: &Snapshot| note_use(state, &used);
             self.shared.store.commit_with(priority, reads, decide).await?;
             self.used_api_keys.forget(step);

@@ -51,20 +51,18 @@ impl Credentials {
     }
 
     async fn is_needed(&self, key: &ApiKey) -> Result<bool, Unavailable> {
-        let reads = Reads::default()
-            .made_with([key.id.clone()])
-            .api_keys(key.successor.clone());
+        let reads = Reads::default().made_with([key.id]).api_keys(key.successor);
         let state = self.shared.store.read(reads).await?;
         let has_children = !state.api_keys.is_empty() || state.made.iter().any(|(_, made)| !made.is_empty());
         Ok(has_children || self.has_sessions_of(key).await?)
     }
 
     async fn has_sessions_of(&self, key: &ApiKey) -> Result<bool, Unavailable> {
-        let index = SessionIndex::Credential(key.realm.clone(), key.id.clone().into());
+        let index = SessionIndex::Credential(key.realm.clone(), key.id.into());
         let one = PageRequest {
             after: None,
             limit: 1,
         };
-        Ok(!self.shared.store.sessions(index, one).await?.items.is_empty())
+        Ok(!self.shared.store.sessions(&index, one).await?.items.is_empty())
     }
 }

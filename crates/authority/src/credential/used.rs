@@ -18,7 +18,7 @@ impl UsedApiKeys {
     pub(crate) fn note(&self, key: &ApiKey, now: Timestamp) {
         let day = now.floor_to_day();
         if key.last_used_on.is_none_or(|noted| noted < day) {
-            self.0.lock().insert(key.id.clone(), day);
+            self.0.lock().insert(key.id, day);
         }
     }
 
@@ -31,7 +31,7 @@ impl UsedApiKeys {
 
     pub(crate) fn noted(&self) -> Vec<(ApiKeyId, Timestamp)> {
         let noted = self.0.lock();
-        noted.iter().map(|(id, day)| (id.clone(), *day)).collect()
+        noted.iter().map(|(id, day)| (*id, *day)).collect()
     }
 
     pub(crate) fn forget(&self, written: &[(ApiKeyId, Timestamp)]) {

@@ -1,8 +1,6 @@
 //! Denials by policy: recorded, so that they can be explained later by their decision id.
 
-use tessera_core::{
-    AuditAction, AuditRecord, DecisionId, PolicyRevision, RequestId, Scope, ScopeSet, SessionId,
-};
+use tessera_core::{AuditAction, DecisionId, PolicyRevision, RequestId, Scope, ScopeSet, SessionId};
 use tessera_store::Changes;
 
 use crate::{
@@ -42,23 +40,17 @@ impl Issuance {
             denied = denial.denied.len(),
             "policy denied scopes"
         );
-        let record = AuditRecord {
-            // The record of a decision is found by the time in its decision id.
-            at: decision.made_at(),
-            realm: bearer.realm.clone(),
-            actor: identity.actor(),
-            request,
-            action: AuditAction::Denied {
-                subject: bearer.subject.clone(),
-                roles: bearer.roles.to_vec(),
-                scopes: denial.asked.clone(),
-                session,
-                decision,
-                policy: denial.policy.clone(),
-            },
+        let action = AuditAction::Denied {
+            subject: bearer.subject.clone(),
+            roles: bearer.roles.to_vec(),
+            scopes: denial.asked.clone(),
+            session,
+            decision,
+            policy: denial.policy,
         };
         let changes = Changes {
-            audit: vec![record],
+            // The record of a decision is found by the time in its decision id.
+            audit: vec![identity.record(decision.made_at(), request, action)],
             ..Changes::default()
         };
         self.shared.store.write(changes).await?;

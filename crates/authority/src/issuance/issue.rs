@@ -1,19 +1,18 @@
 //! Issue: a new session, its first access token, and its first refresh token.
 
 mod commit;
+pub(crate) mod request;
 mod terms;
 
 use sha2::{Digest, Sha256};
-use tessera_core::{
-    Audience, DecisionId, Label, PolicyRevision, Refreshable, RequestId, RoleName, Scope, ScopeSet, Seconds,
-    Session, SessionId, Subject, TokenId,
-};
+use tessera_core::{Audience, DecisionId, PolicyRevision, Scope, Session, SessionId, Subject, TokenId};
 use tessera_policy::Policy;
 use tessera_store::{RequestKey, Snapshot};
 use tessera_token::{RefreshSecret, RefreshToken, random};
 
 use self::{
     commit::{IssueCommit, Outcome},
+    request::IssueRequest,
     terms::Terms,
 };
 use crate::{
@@ -27,33 +26,6 @@ use crate::{
     },
     principal::Principal,
 };
-
-/// The subject, rights and lifetime of a new session.
-#[derive(Clone, Debug, Default)]
-pub struct IssueRequest {
-    /// Makes the call idempotent for 10 minutes.
-    pub request_id: Option<RequestId>,
-    /// The subject of the token; `None`: the client itself.
-    pub subject: Option<Subject>,
-    /// Roles the client asserts for the subject.
-    pub roles: Vec<RoleName>,
-    /// The requested scopes; empty: every scope of the catalogue without a parameter that policy grants.
-    pub scopes: ScopeSet,
-    /// The audience; `None`: the catalogue's only one.
-    pub audience: Option<Audience>,
-    /// Lifetime of each access token; `None`: the realm's default.
-    pub access_ttl: Option<Seconds>,
-    /// Absolute lifetime of the session; `None`: the realm's maximum.
-    pub session_ttl: Option<Seconds>,
-    /// Labels.
-    pub labels: Vec<Label>,
-    /// Fail unless every requested scope is granted.
-    pub require_all: bool,
-    /// Give no refresh token.
-    pub without_refresh: bool,
-    /// Which caller may refresh the session.
-    pub refreshable: Refreshable,
-}
 
 /// How often a request is decided again because another policy was put in force before its commit.
 pub(crate) const DECISIONS_MAX: usize = 5;
@@ -121,9 +93,9 @@ impl Issuance {
         let scopes_are_named = !request.scopes.is_empty();
         self.check_size::<IssueError>(principal.realm(), &session, &grant, scopes_are_named)?;
         let commit = IssueCommit {
-            policy: grant.revision.clone(),
+            policy: grant.revision,
             idempotency: idempotency(principal, request),
-            actor: principal.actor(),
+            identity: principal.identity().clone(),
             request: request.request_id,
             denied: grant.denied_scopes(),
             decision,
@@ -165,7 +137,7 @@ impl Issuance {
         grant: Grant,
         decision: DecisionId,
     ) -> Result<Issued, IssueError> {
-        let (session, policy) = (committed.session.id, committed.policy.clone());
+        let (session, policy) = (committed.session.id, committed.policy);
         tracing::debug!(%decision, %policy, %session, "issued");
         let refresh = self.first_refresh_token(principal, request, &committed.session, secret);
         let tokens = self.mint(principal.realm(), committed, refresh.as_ref())?;
@@ -260,9 +232,10 @@ impl Issuance {
 
 /// Identifies a request that is made idempotent, and its content.
 fn idempotency(principal: &Principal, request: &IssueRequest) -> Option<(RequestKey, [u8; 32])> {
+    let (realm, client) = principal.whose();
     let key = RequestKey {
-        realm: principal.realm_name().clone(),
-        client: principal.client().clone(),
+        realm,
+        client,
         request: request.request_id?,
     };
     Some((key, digest(principal, request)))

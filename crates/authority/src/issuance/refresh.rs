@@ -158,7 +158,7 @@ impl Issuance {
             .ok_or(RefreshError::Invalid)?;
         let mut commit = RefreshCommit::new(
             identity,
-            request,
+            request.request_id,
             &token,
             &successor,
             session,
@@ -175,12 +175,12 @@ impl Issuance {
             }
         };
         let denied = commit.grant.denied.clone();
-        let in_force = policy.revision().clone();
+        let in_force = *policy.revision();
         let Some((committed, replayed)) = self.commit_refresh(commit, in_force).await? else {
             return Ok(None);
         };
         let (session, generation) = (committed.session.id, committed.session.generation());
-        let policy = committed.policy.clone();
+        let policy = committed.policy;
         tracing::debug!(%decision, %policy, %session, "refreshed");
         self.shared.followed_through(committed.rev).await?;
         let tokens = self.mint(identity.realm(), committed, Some(&successor))?;

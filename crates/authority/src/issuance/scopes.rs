@@ -21,7 +21,7 @@ impl Grant {
         Self {
             granted: ScopeSet::default(),
             denied: Vec::new(),
-            revision: session.policy.clone(),
+            revision: session.policy,
         }
     }
 
@@ -115,7 +115,7 @@ impl<'a> Bearer<'a> {
             "tessera.scopes.granted" = tracing::field::Empty,
         )
         .entered();
-        let revision = policy.revision().clone();
+        let revision = *policy.revision();
         if let Err(refused) = self.check(policy) {
             let denied = asked
                 .iter()

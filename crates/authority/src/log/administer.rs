@@ -1,6 +1,6 @@
 //! Subscribers as operators see them: which are required, how far each is, and how to evict one.
 
-use tessera_core::{AuditAction, AuditRecord, ClientName, RealmName, Sequence, SubscriberName};
+use tessera_core::{AuditAction, ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
 use tessera_store::{Changes, OtherNode, SubscriberKey, SubscriberState};
 
@@ -97,25 +97,16 @@ impl Fence {
             .flat_map(|other| other.subscribers(Some(&key.realm)));
         let open_elsewhere = theirs.filter(|state| state.is_open && state.key == key).count();
         let open_here = self.subscribers.evict(&key)?;
+        let evicted = AuditAction::SubscriberEvicted {
+            client: key.client,
+            subscriber: key.name,
+        };
         let changes = Changes {
-            audit: vec![self.eviction_record(principal, key)],
+            audit: vec![principal.record(self.shared.clock.now(), evicted)],
             ..Changes::default()
         };
         self.shared.store.write(changes).await?;
         self.others.tell_at_once().await?;
         Ok(open_here.saturating_add(open_elsewhere))
-    }
-
-    fn eviction_record(&self, principal: &Principal, key: SubscriberKey) -> AuditRecord {
-        AuditRecord {
-            at: self.shared.clock.now(),
-            realm: key.realm,
-            actor: principal.actor(),
-            request: None,
-            action: AuditAction::SubscriberEvicted {
-                client: key.client,
-                subscriber: key.name,
-            },
-        }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn scopes_narrowed(
         client: session.client.clone(),
         audience: session.audience.clone(),
         lost,
-        policy: policy.clone(),
+        policy: *policy,
     };
     of(&session.realm, body, now, session.tokens_until(now))
 }
@@ -74,7 +74,7 @@ pub(crate) fn token_revoked(claims: &AccessClaims, note: String, now: Timestamp)
 /// An API key was revoked. `until`: when the last access token of the realm ends.
 pub(crate) fn api_key_revoked(key: &ApiKey, note: String, now: Timestamp, until: Timestamp) -> NewEvent {
     let body = EventBody::ApiKeyRevoked {
-        api_key: key.id.clone(),
+        api_key: key.id,
         client: key.client.clone(),
     };
     NewEvent {
@@ -85,13 +85,13 @@ pub(crate) fn api_key_revoked(key: &ApiKey, note: String, now: Timestamp, until:
 
 /// A signing key was published.
 pub(crate) fn signing_key_published(key: &SigningKey, now: Timestamp, until: Timestamp) -> NewEvent {
-    let body = EventBody::KeyPublished { key: key.id.clone() };
+    let body = EventBody::KeyPublished { key: key.id };
     of(&key.realm, body, now, until)
 }
 
 /// A signing key signs from now on.
 pub(crate) fn signing_key_activated(key: &SigningKey, now: Timestamp, until: Timestamp) -> NewEvent {
-    let body = EventBody::KeyActivated { key: key.id.clone() };
+    let body = EventBody::KeyActivated { key: key.id };
     of(&key.realm, body, now, until)
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn signing_key_revoked(
     now: Timestamp,
     until: Timestamp,
 ) -> NewEvent {
-    let body = EventBody::KeyRevoked { key: key.id.clone() };
+    let body = EventBody::KeyRevoked { key: key.id };
     NewEvent {
         note,
         ..of(&key.realm, body, now, until)
@@ -119,9 +119,7 @@ pub(crate) fn signing_key_revoked(
 
 /// Another policy decides from now on.
 pub(crate) fn policy_applied(realm: &Realm, policy: &PolicyRevision, now: Timestamp) -> NewEvent {
-    let body = EventBody::PolicyApplied {
-        policy: policy.clone(),
-    };
+    let body = EventBody::PolicyApplied { policy: *policy };
     of(&realm.name, body, now, now.plus(realm.limits.access_ttl_max))
 }
 

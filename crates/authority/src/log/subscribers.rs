@@ -80,7 +80,8 @@ struct EarlierRuns {
 
 #[derive(Default)]
 struct Streams {
-    streams: BTreeMap<(SubscriberKey, u64), Subscriber>,
+    /// The streams of each name, in the order in which they joined.
+    streams: BTreeMap<SubscriberKey, BTreeMap<u64, Subscriber>>,
     joined: u64,
     evicted: BTreeMap<SubscriberKey, Instant>,
     /// The realms that had any in this run: other nodes ask how far the subscribers of each are, even if none is left.
@@ -136,38 +137,33 @@ impl Subscribers {
             });
         }
         // An earlier stream of the name that refuses by itself, and will not reconnect, is replaced by this one.
-        known
-            .streams
-            .retain(|(of, _), other| *of != name || other.is_open() || !other.has_failed_closed(now));
-        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
-        if known.streams.range(of_name).count() >= STREAMS_PER_NAME_MAX {
+        let number = known.joined + 1;
+        let of_name = known.streams.entry(name.clone()).or_default();
+        of_name.retain(|_, other| other.is_open() || !other.has_failed_closed(now));
+        if of_name.len() >= STREAMS_PER_NAME_MAX {
             return Err(WatchError::NameCrowded { until_free: bound.0 });
         }
-        known.joined += 1;
-        known.realms.insert(name.realm.clone());
-        let member = Membership {
-            name,
-            number: known.joined,
-            stream: Arc::default(),
-        };
+        let stream = Arc::default();
         let subscriber = Subscriber {
             acknowledged,
             acknowledged_at: now,
             heard_at: now,
             bound,
-            stream: Arc::downgrade(&member.stream),
+            stream: Arc::downgrade(&stream),
         };
-        known.streams.insert(member.key(), subscriber);
+        of_name.insert(number, subscriber);
+        known.joined = number;
+        known.realms.insert(name.realm.clone());
         drop(known);
         self.changed.send_replace(());
-        Ok(member)
+        Ok(Membership { name, number, stream })
     }
 
     /// The required subscribers of all realms.
     pub(crate) fn all(&self) -> Vec<SubscriberState> {
         let now = Instant::now();
         let known = self.lock();
-        let states = known.streams.iter().map(|((of, _), subscriber)| SubscriberState {
+        let states = known.each().map(|(of, subscriber)| SubscriberState {
             key: of.clone(),
             acknowledged: subscriber.acknowledged,
             silent_for: now.saturating_duration_since(subscriber.heard_at),
@@ -224,7 +220,7 @@ impl Subscribers {
 
     /// The subscriber sent a message, perhaps an acknowledgement.
     pub(crate) fn heard(&self, member: &Membership, acknowledged: Option<Sequence>) {
-        if let Some(subscriber) = self.lock().streams.get_mut(&member.key()) {
+        if let Some(subscriber) = self.lock().of(member) {
             subscriber.heard_at = Instant::now();
             if let Some(sequence) = acknowledged {
                 subscriber.acknowledged = subscriber.acknowledged.max(sequence);
@@ -244,9 +240,10 @@ impl Subscribers {
         let known = self.lock();
         let realms = known.realms.iter().cloned();
         let mut fences: BTreeMap<_, _> = realms.map(|realm| (realm, through)).collect();
-        for ((of, _), subscriber) in &known.streams {
-            let fence = fences.entry(of.realm.clone()).or_insert(through);
-            if !subscriber.has_failed_closed(now) {
+        for (of, subscriber) in known.each() {
+            if let Some(fence) = fences.get_mut(&of.realm)
+                && !subscriber.has_failed_closed(now)
+            {
                 *fence = (*fence).min(subscriber.acknowledged);
             }
         }
@@ -272,7 +269,7 @@ impl Subscribers {
     /// again, and accepts again then.
     fn longest_bound(&self, realm: &RealmName) -> Duration {
         let known = self.lock();
-        let streams = known.streams.iter().filter(|((of, _), _)| of.realm == *realm);
+        let streams = known.each().filter(|(of, _)| of.realm == *realm);
         let longest = streams.map(|(_, subscriber)| subscriber.bound.0).max();
         let earlier = self.earlier.bound(realm, Instant::now());
         longest.max(earlier).unwrap_or_default()
@@ -292,7 +289,7 @@ impl Subscribers {
                 }
             }
             // Many subscribers acknowledge at about the same time: one check covers several of them.
-            if self.lock().streams.len() >= MANY_STREAMS {
+            if self.lock().each().nth(MANY_STREAMS - 1).is_some() {
                 tokio::time::sleep(LOOK_INTERVAL).await;
                 changed.borrow_and_update();
             }
@@ -304,12 +301,12 @@ impl Subscribers {
     pub(crate) fn behind(&self, realm: &RealmName, sequence: Sequence) -> Option<Vec<SubscriberName>> {
         self.look(realm, sequence).err()?;
         let now = Instant::now();
-        let streams = self.lock();
-        let of_realm = streams.streams.iter().filter(|((of, _), _)| of.realm == *realm);
+        let known = self.lock();
+        let of_realm = known.each().filter(|(of, _)| of.realm == *realm);
         let behind = of_realm.filter(|(_, subscriber)| {
             subscriber.acknowledged < sequence && !subscriber.has_failed_closed(now)
         });
-        let mut names: Vec<_> = behind.map(|((of, _), _)| of.name.clone()).collect();
+        let mut names: Vec<_> = behind.map(|(of, _)| of.name.clone()).collect();
         names.dedup();
         Some(names)
     }
@@ -321,20 +318,19 @@ impl Subscribers {
         let mut next_silence = self.earlier.closed_at(realm).filter(|closed_at| now < *closed_at);
         let mut known = self.lock();
         // A subscriber whose stream has ended joins again before it accepts anything.
-        known.streams.retain(|_, subscriber| {
-            subscriber.is_open() || now < subscriber.fails_closed_at() + FORGOTTEN_AFTER
+        known.streams.retain(|_, of_name| {
+            of_name.retain(|_, subscriber| {
+                subscriber.is_open() || now < subscriber.fails_closed_at() + FORGOTTEN_AFTER
+            });
+            !of_name.is_empty()
         });
-        let mut streams = known
-            .streams
-            .iter()
-            .filter(|((of, _), _)| of.realm == *realm)
-            .peekable();
-        while let Some(((name, _), subscriber)) = streams.next() {
+        let mut streams = known.each().filter(|(of, _)| of.realm == *realm).peekable();
+        while let Some((name, subscriber)) = streams.next() {
             if subscriber.acknowledged >= sequence {
                 propagated.acknowledged += 1;
             } else if subscriber.has_failed_closed(now) {
                 // If a later stream has its name, this one is no longer a subscriber.
-                let is_followed = streams.peek().is_some_and(|((next, _), _)| next == name);
+                let is_followed = streams.peek().is_some_and(|(next, _)| *next == name);
                 propagated.failed_closed += u32::from(!is_followed);
             } else {
                 let at = subscriber.fails_closed_at() + Duration::from_millis(1);
@@ -350,6 +346,16 @@ impl Subscribers {
 }
 
 impl Streams {
+    /// All streams, each with its name.
+    fn each(&self) -> impl Iterator<Item = (&SubscriberKey, &Subscriber)> {
+        let names = self.streams.iter();
+        names.flat_map(|(name, of_name)| of_name.values().map(move |subscriber| (name, subscriber)))
+    }
+
+    fn of(&mut self, member: &Membership) -> Option<&mut Subscriber> {
+        self.streams.get_mut(&member.name)?.get_mut(&member.number)
+    }
+
     /// Forgets those that may return.
     fn forget_evicted(&mut self, now: Instant) {
         self.evicted.retain(|_, until| now < *until);
@@ -357,9 +363,8 @@ impl Streams {
 
     /// Returns how many were open.
     fn end_streams(&self, name: &SubscriberKey) -> usize {
-        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
-        let streams = self.streams.range(of_name);
-        let open = streams.filter_map(|(_, subscriber)| subscriber.stream.upgrade());
+        let streams = self.streams.get(name).into_iter().flat_map(BTreeMap::values);
+        let open = streams.filter_map(|subscriber| subscriber.stream.upgrade());
         open.map(|stream| stream.notify_one()).count()
     }
 }
@@ -368,10 +373,6 @@ impl Membership {
     /// Ready when an administrator evicts the subscriber.
     pub(crate) async fn evicted(&self) {
         self.stream.notified().await;
-    }
-
-    fn key(&self) -> (SubscriberKey, u64) {
-        (self.name.clone(), self.number)
     }
 }
 
@@ -548,7 +549,7 @@ mod tests {
         again("two").unwrap();
         tokio::time::advance(Duration::from_secs(6)).await;
         again("one").unwrap();
-        assert_eq!(subscribers.lock().streams.len(), 2);
+        assert_eq!(subscribers.lock().each().count(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tessera_backup::{BackupHead, BackupTail, Item, content, encode};
-use tessera_core::{AuditAction, AuditRecord, Timestamp};
+use tessera_core::{AuditAction, Timestamp};
 use tessera_policy::Permission;
 use tessera_store::{
     BackupEnd, BackupError as StoreBackupError, BackupRecord, Changes, LastBackup, SettingChange, StoreError,
@@ -278,13 +278,10 @@ impl Making {
     async fn record(&self, made: &MadeBackup) -> Result<(), StoreError> {
         let position = made.tail.end.last;
         let changes = Changes {
-            audit: vec![AuditRecord {
-                at: made.tail.made_at,
-                realm: self.principal.realm_name().clone(),
-                actor: self.principal.actor(),
-                request: None,
-                action: AuditAction::BackedUp { position },
-            }],
+            audit: vec![
+                self.principal
+                    .record(made.tail.made_at, AuditAction::BackedUp { position }),
+            ],
             settings: vec![SettingChange::BackedUp(last(made))],
             ..Changes::default()
         };

@@ -60,7 +60,7 @@ pub async fn end_everything(
 ) -> Result<Restored, SetupError> {
     let Restoring { realms, now, .. } = *restoring;
     let signing_keys = store.signing_keys().await?;
-    let matched = count_sessions(store, limits_of(realms, &signing_keys), now).await?;
+    let matched = count_sessions(store, of_copy(realms, &signing_keys, now), now).await?;
     let api_keys = working_api_keys(store, matched.keys(), now).await?;
     let restored = Restored {
         sessions: matched
@@ -71,48 +71,38 @@ pub async fn end_everything(
         api_keys,
     };
     let restore = RestoreCommit {
-        matched,
-        revoked: restored.signing_keys.clone(),
-        made: new_keys(restoring)?,
+        realms,
+        matched: &matched,
+        revoked: &restored.signing_keys,
         api_keys: if restoring.revoke_api_keys {
-            restored.api_keys.clone()
+            &restored.api_keys
         } else {
-            Vec::new()
+            &[]
         },
-        until: realms
-            .iter()
-            .map(|realm| (realm.name.clone(), now.plus(realm.limits.access_ttl_max)))
-            .collect(),
         now,
     };
-    store.write(restore.changes()).await?;
+    store.write(restore.changes(new_keys(restoring)?)).await?;
     Ok(restored)
 }
 
-/// The limits of every realm of the copy. A realm that the configuration does not name now may be served again later,
-/// and has a signing key from when it was served.
-fn limits_of(realms: &[Realm], signing_keys: &[SigningKey]) -> BTreeMap<RealmName, RealmLimits> {
-    let of_copy = signing_keys.iter().map(|key| &key.realm);
-    let mut limits: BTreeMap<_, _> = of_copy
-        .map(|realm| (realm.clone(), RealmLimits::default()))
-        .collect();
-    limits.extend(
-        realms
-            .iter()
-            .map(|realm| (realm.name.clone(), realm.limits.clone())),
-    );
-    limits
+/// What ends in every realm of the copy, before its sessions are counted. A realm that the configuration does not name
+/// now may be served again later, and has a signing key from when it was served.
+fn of_copy(realms: &[Realm], signing_keys: &[SigningKey], now: Timestamp) -> BTreeMap<RealmName, Matched> {
+    let unserved = RealmLimits::default();
+    let of_keys = signing_keys.iter().map(|key| (&key.realm, &unserved));
+    let served = realms.iter().map(|realm| (&realm.name, &realm.limits));
+    let of_each = of_keys
+        .chain(served)
+        .map(|(realm, limits)| (realm.clone(), Matched::starting_now(limits, now)));
+    of_each.collect()
 }
 
 async fn count_sessions(
     store: &Arc<dyn Store>,
-    realms: BTreeMap<RealmName, RealmLimits>,
+    begun: BTreeMap<RealmName, Matched>,
     now: Timestamp,
 ) -> Result<BTreeMap<RealmName, Matched>, StoreError> {
-    let begun = realms
-        .into_iter()
-        .map(|(realm, limits)| (realm, Matched::starting_now(&limits, now)));
-    let matched = Arc::new(Mutex::new(begun.collect::<BTreeMap<_, _>>()));
+    let matched = Arc::new(Mutex::new(begun));
     let covering = Arc::clone(&matched);
     let cover = move |session: &Session| {
         if let Some(matched) = covering.lock().get_mut(&session.realm) {
@@ -163,33 +153,32 @@ fn new_keys(restoring: &Restoring<'_>) -> Result<Vec<SigningKey>, SetupError> {
 }
 
 /// The content of the commit.
-struct RestoreCommit {
-    matched: BTreeMap<RealmName, Matched>,
-    revoked: Vec<SigningKey>,
-    made: Vec<SigningKey>,
-    api_keys: Vec<ApiKey>,
-    /// When the last token ends that a key of the realm signed, for each realm.
-    until: BTreeMap<RealmName, Timestamp>,
+struct RestoreCommit<'a> {
+    realms: &'a [Realm],
+    matched: &'a BTreeMap<RealmName, Matched>,
+    revoked: &'a [SigningKey],
+    api_keys: &'a [ApiKey],
     now: Timestamp,
 }
 
-impl RestoreCommit {
-    fn changes(&self) -> Changes {
+impl RestoreCommit<'_> {
+    /// `made` are the keys that sign from now on.
+    fn changes(&self, made: Vec<SigningKey>) -> Changes {
         let mut changes = Changes::default();
-        for (realm, matched) in &self.matched {
+        for (realm, matched) in self.matched {
             self.end_realm(realm, matched, &mut changes);
         }
-        for key in &self.revoked {
+        for key in self.revoked {
             self.revoke_key(key, &mut changes);
         }
-        for key in &self.made {
-            let action = AuditAction::SigningKeyCreated { key: key.id.clone() };
+        for key in made {
+            let action = AuditAction::SigningKeyCreated { key: key.id };
             changes.audit.push(self.audit(&key.realm, action));
-            let events = signing_key_begins(key, self.now, self.until(&key.realm));
+            let events = signing_key_begins(&key, self.now, self.until(&key.realm));
             changes.events.extend(events);
-            changes.signing_keys.push(key.clone());
+            changes.signing_keys.push(key);
         }
-        for key in &self.api_keys {
+        for key in self.api_keys {
             self.revoke_api_key(key, &mut changes);
         }
         changes
@@ -209,7 +198,7 @@ impl RestoreCommit {
     }
 
     fn revoke_key(&self, key: &SigningKey, changes: &mut Changes) {
-        let target = EventTarget::SigningKey(key.id.clone());
+        let target = EventTarget::SigningKey(key.id);
         changes.audit.push(self.revoked_audit(&key.realm, target, 0));
         let until = self.until(&key.realm);
         changes
@@ -223,7 +212,7 @@ impl RestoreCommit {
     }
 
     fn revoke_api_key(&self, key: &ApiKey, changes: &mut Changes) {
-        let target = EventTarget::ApiKey(key.id.clone());
+        let target = EventTarget::ApiKey(key.id);
         changes.audit.push(self.revoked_audit(&key.realm, target, 0));
         let until = self.until(&key.realm);
         changes
@@ -235,9 +224,13 @@ impl RestoreCommit {
         });
     }
 
+    /// When the last token ends that a key of the realm signed.
     fn until(&self, realm: &RealmName) -> Timestamp {
-        let longest = || self.now.plus(RealmLimits::default().access_ttl_max);
-        self.until.get(realm).copied().unwrap_or_else(longest)
+        let served = self.realms.iter().find(|served| served.name == *realm);
+        let ttl_max = served.map_or(RealmLimits::default().access_ttl_max, |served| {
+            served.limits.access_ttl_max
+        });
+        self.now.plus(ttl_max)
     }
 
     fn revoked_audit(&self, realm: &RealmName, target: EventTarget, matched: u64) -> AuditRecord {

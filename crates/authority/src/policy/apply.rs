@@ -33,7 +33,7 @@ impl Policies {
         previous: PolicyRevision,
     ) -> Result<Applied, ApplyError> {
         self.check_realms(&policy)?;
-        let revision = policy.revision().clone();
+        let revision = *policy.revision();
         if revision == previous && self.policy_reconciled().await?.as_ref() == Some(&revision) {
             return Ok(Applied {
                 policy: revision,
@@ -88,9 +88,7 @@ impl Policies {
             realm: realm.clone(),
             actor: actor.clone(),
             request: None,
-            action: AuditAction::PolicyApplied {
-                policy: revision.clone(),
-            },
+            action: AuditAction::PolicyApplied { policy: *revision },
         });
         let events = self
             .shared
@@ -99,15 +97,15 @@ impl Policies {
             .map(|realm| policy_applied(realm, revision, now));
         let changes = Changes {
             policies: files_to_keep(&policy)
-                .map(|files| (revision.clone(), files))
+                .map(|files| (*revision, files))
                 .into_iter()
                 .collect(),
-            settings: vec![SettingChange::PolicyInForce(revision.clone())],
+            settings: vec![SettingChange::PolicyInForce(*revision)],
             audit: audit.collect(),
             events: events.collect(),
             ..Changes::default()
         };
-        let instead_of = instead_of.cloned();
+        let instead_of = instead_of.copied();
         let decide = move |state: &Snapshot| replace(state, instead_of.as_ref(), &changes);
         if !self.shared.store.commit(Reads::default(), decide).await?.0 {
             return Ok(false);
@@ -126,7 +124,7 @@ impl Policies {
     pub(crate) async fn reconcile(&self, actor: &Actor) -> Result<Reconciled, StoreError> {
         let policy = self.shared.policy();
         let reconciled = self.update_sessions(&policy).await?;
-        let (revision, now) = (policy.revision().clone(), self.shared.clock.now());
+        let (revision, now) = (*policy.revision(), self.shared.clock.now());
         let audit = self.shared.realms.keys().map(|realm| {
             let impact = reconciled.by_realm.get(realm).copied().unwrap_or_default();
             AuditRecord {
@@ -135,7 +133,7 @@ impl Policies {
                 actor: actor.clone(),
                 request: None,
                 action: AuditAction::SessionsReconciled {
-                    policy: revision.clone(),
+                    policy: revision,
                     narrowed: impact.narrowed,
                     ended: impact.ended,
                 },
@@ -143,7 +141,7 @@ impl Policies {
         });
         let changes = Changes {
             audit: audit.collect(),
-            settings: vec![SettingChange::PolicyReconciled(revision.clone(), now)],
+            settings: vec![SettingChange::PolicyReconciled(revision, now)],
             ..Changes::default()
         };
         let decide = move |state: &Snapshot| {
@@ -154,7 +152,7 @@ impl Policies {
             }
         };
         if self.shared.store.commit(Reads::default(), decide).await?.0 {
-            self.note_reconciled(Some(policy.revision().clone()));
+            self.note_reconciled(Some(*policy.revision()));
         } else {
             tracing::info!(
                 policy = %policy.revision(),

@@ -55,7 +55,7 @@ impl Policies {
             self.shared.require(principal, &Permission::ReadPolicies)?;
         }
         let policy = self.shared.policy();
-        let (revision, realm) = (policy.revision().clone(), principal.realm_name().clone());
+        let (revision, realm) = (*policy.revision(), principal.realm_name().clone());
         // If compiled, an answer takes less than a microsecond.
         if policy.is_compiled() {
             return Ok((policy.grant(&realm, &subject, &roles, &scopes), revision));
@@ -153,10 +153,10 @@ impl Policies {
             return Ok(in_force);
         }
         let files = self.shared.store.policy_files(revision).await?;
-        let files = files.ok_or_else(|| ExplainError::PolicyForgotten(revision.clone()))?;
+        let files = files.ok_or(ExplainError::PolicyForgotten(*revision))?;
         match entered.run(move |work| from_memory(&files, work)).await? {
             Ok(policy) => Ok(Arc::new(policy)),
-            Err(LoadError::Refused(_)) => Err(ExplainError::PolicyUnreadable(revision.clone())),
+            Err(LoadError::Refused(_)) => Err(ExplainError::PolicyUnreadable(*revision)),
             Err(LoadError::Stopped) => Err(Unavailable::OutOfTime.into()),
         }
     }
@@ -220,7 +220,7 @@ impl RecordedDecision {
                 .subject
                 .map(|subject| (subject.clone(), facts.roles.to_vec())),
             scopes: scopes.flat_map(ScopeSet::iter).cloned().collect(),
-            policy: facts.policy?.clone(),
+            policy: *facts.policy?,
         })
     }
 }

@@ -46,7 +46,7 @@ impl Policies {
     /// The policy in force, as the store has it.
     async fn in_force(&self) -> Result<Option<PolicyRevision>, StoreError> {
         let state = self.shared.store.read(Reads::default()).await?;
-        Ok(state.policy_in_force().cloned())
+        Ok(state.policy_in_force().copied())
     }
 
     /// Whether a policy is in force by which other nodes decide too, and which this node follows: its directory
@@ -55,7 +55,7 @@ impl Policies {
         let Some(in_force) = in_force.filter(|_| self.shared.is_one_of_several()) else {
             return Ok(false);
         };
-        let own = self.shared.policy().revision().clone();
+        let own = *self.shared.policy().revision();
         if own == *in_force {
             return Ok(true);
         }
@@ -97,7 +97,7 @@ impl Policies {
                 Ok(())
             }
             Err(error) => {
-                let before = self.unusable.lock().replace(revision.clone());
+                let before = self.unusable.lock().replace(*revision);
                 if before.as_ref() != Some(revision) {
                     tracing::error!(
                         policy = %revision,

@@ -111,7 +111,7 @@ impl PolicyHistory {
             refused,
         } = self.lock().clone();
         PolicyStatus {
-            policy: policy.revision().clone(),
+            policy: *policy.revision(),
             since,
             rules: policy.rule_count(),
             is_compiled: policy.is_compiled(),

@@ -54,8 +54,8 @@ impl Policies {
         let impact = self.preview(&new, Some(entered.start())).await?;
         entered.check()?;
         let id = PlanId {
-            from: old.revision().clone(),
-            to: new.revision().clone(),
+            from: *old.revision(),
+            to: *new.revision(),
         };
         let diff = entered.run(move |work| diff_within(&old, &new, work)).await?;
         let mut diff = diff.map_err(|Stopped| Unavailable::OutOfTime)?;

@@ -79,7 +79,7 @@ impl Policies {
         };
         let reads = Reads::default().sessions(touched.iter().map(|touched| touched.id));
         let commit = ReconcileCommit {
-            policy: policy.revision().clone(),
+            policy: *policy.revision(),
             realms: self.shared.realms.clone(),
             now: self.shared.clock.now(),
             touched,

@@ -104,7 +104,7 @@ impl Policies {
     async fn make(&self, trigger: Trigger, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
         // The policy that another node put in force is the one that this change replaces.
         self.shared.current().await?;
-        let in_force = self.shared.policy().revision().clone();
+        let in_force = *self.shared.policy().revision();
         let policy = self.read_directory().await?;
         if trigger == Trigger::Change && self.was_replaced(&policy, &in_force).await? {
             tracing::warn!(
@@ -113,7 +113,7 @@ impl Policies {
                 "the policy directory has a policy that was replaced, and other nodes may have a later one: the one in force stays. `tessera policy apply` puts the directory's in force"
             );
             return Ok(Applied {
-                previous: in_force.clone(),
+                previous: in_force,
                 policy: in_force,
                 impact: BTreeMap::new(),
             });

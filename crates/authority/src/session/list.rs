@@ -112,7 +112,7 @@ impl Sessions {
         loop {
             let limit = STEP.min(wanted.limit.saturating_sub(items.len()));
             let request = PageRequest { after, limit };
-            let step = self.shared.store.sessions(index.clone(), request).await?;
+            let step = self.shared.store.sessions(index, request).await?;
             for stored in step.items {
                 bytes = bytes.saturating_add(bytes_of(&stored.session));
                 if bytes > LIST_BYTES_MAX

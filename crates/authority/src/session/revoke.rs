@@ -125,19 +125,18 @@ impl RevokeOperation<'_> {
         for permission in &end.needs {
             self.sessions.shared.require(self.principal, permission)?;
         }
-        let matched = self.matched(end.index.clone()).await?;
+        let matched = self.matched(&end.index).await?;
         if self.request.validate_only {
             return Ok(Revoked::of(matched.live, None));
         }
-        let disabled = end.disabled.clone();
+        let disabled = end.disabled;
         // Before the commit: a caller that leaves must not leave the keys of a disabled client working.
-        let is_new = disabled
-            .as_ref()
-            .is_some_and(|client| self.sessions.credentials.disabled.insert(realm, client));
+        let clients = &self.sessions.credentials.disabled;
+        let is_new = disabled.is_some_and(|client| clients.insert(realm.clone(), client.clone()));
         let changes = end.changes(&matched, &self.cause());
         let placed = self.sessions.shared.store.write(changes).await;
-        if let (Err(_), true, Some(client)) = (&placed, is_new, &disabled) {
-            self.sessions.credentials.disabled.remove(realm, client);
+        if let (Err(_), true, Some(client)) = (&placed, is_new, disabled) {
+            clients.remove(realm, client);
         }
         Ok(self.done(matched.live, &placed?))
     }

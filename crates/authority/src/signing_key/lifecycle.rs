@@ -41,9 +41,7 @@ pub(crate) async fn make_key(
             realm: realm.name.clone(),
             actor: Actor::Operator,
             request: None,
-            action: AuditAction::SigningKeyCreated {
-                key: record.id.clone(),
-            },
+            action: AuditAction::SigningKeyCreated { key: record.id },
         }],
         signing_keys: vec![record.clone()],
         events: signing_key_begins(&record, now, until).into(),

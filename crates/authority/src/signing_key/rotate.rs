@@ -152,7 +152,7 @@ impl SigningKeys {
             key.not_before = now.plus(self.key_rotation.publish_for);
             changes.events.push(signing_key_published(&key, now, until));
         }
-        let created = AuditAction::SigningKeyCreated { key: key.id.clone() };
+        let created = AuditAction::SigningKeyCreated { key: key.id };
         changes.audit.push(record(&realm.name, now, actor, created));
         if at_once {
             changes
@@ -162,7 +162,7 @@ impl SigningKeys {
         changes.signing_keys.push(key.clone());
         let placed = self.commit_keys(turn, changes).await?;
         if let Some(position) = placed.last() {
-            self.published.lock().insert(key.id.clone(), position);
+            self.published.lock().insert(key.id, position);
         }
         tracing::info!(key = %key.id, realm = %realm.name, "a signing key is published");
         Ok(key.id)
@@ -192,7 +192,7 @@ impl SigningKeys {
         self.commit_keys(turn, changes).await?;
         self.published.lock().remove(id);
         tracing::info!(key = %id, "a signing key signs from now on");
-        Ok(id.clone())
+        Ok(*id)
     }
 
     async fn forget_keys(&self, turn: &mut KeyTurn<'_>, ids: Vec<KeyId>) -> Result<(), SigningKeyError> {
@@ -226,7 +226,7 @@ impl SigningKeys {
     fn activation(&self, realm: &RealmName, id: &KeyId, now: Timestamp, actor: &Actor) -> AuditRecord {
         let retired = self.retired(realm, now).into_iter().next();
         let action = AuditAction::SigningKeyActivated {
-            key: id.clone(),
+            key: *id,
             retired: retired.map(|key| key.id),
         };
         record(realm, now, actor, action)
@@ -247,9 +247,7 @@ impl SigningKeys {
     /// The position at which a key was published. After a restart it is not known: it is before this one, at least.
     fn published_at(&self, id: &KeyId) -> Sequence {
         let mut published = self.published.lock();
-        *published
-            .entry(id.clone())
-            .or_insert_with(|| self.shared.committed())
+        *published.entry(*id).or_insert_with(|| self.shared.committed())
     }
 
     fn state_of(&self, key: &SigningKey) -> SigningKeyState {
@@ -259,7 +257,7 @@ impl SigningKeys {
             Vec::new()
         };
         SigningKeyState {
-            id: key.id.clone(),
+            id: key.id,
             realm: key.realm.clone(),
             status: key.status,
             published_at: key.published_at,

@@ -55,7 +55,7 @@ impl KeyRotation {
         let with = |status| keys.clone().find(|key| key.status == status);
         if let Some(published) = with(KeyStatus::Published) {
             return if published.not_before <= now {
-                RotationStep::Activate(published.id.clone())
+                RotationStep::Activate(published.id)
             } else {
                 RotationStep::Wait
             };
@@ -69,7 +69,7 @@ impl KeyRotation {
         }
         let over: Vec<_> = keys
             .filter(|key| is_over(key, settled))
-            .map(|key| key.id.clone())
+            .map(|key| key.id)
             .collect();
         if over.is_empty() {
             RotationStep::Wait

@@ -91,7 +91,7 @@ impl SigningKeys {
             .filter(|record| realm.is_none_or(|realm| record.realm == *realm))
             .filter_map(|record| {
                 Some(PublishedKey {
-                    id: record.id.clone(),
+                    id: record.id,
                     paserk: record.public.clone(),
                     realm: record.realm.clone(),
                     issuer: self.shared.realms.get(&record.realm)?.issuer.clone(),

@@ -71,15 +71,13 @@ impl Watches {
         bound: StalenessBound,
         acknowledged: Sequence,
     ) -> Result<Membership, WatchError> {
-        let realm = principal.realm_name();
-        let owned = SubscriberKey {
-            realm: realm.clone(),
-            client: principal.client().clone(),
-            name,
-        };
+        let (realm, client) = principal.whose();
+        let owned = SubscriberKey { realm, client, name };
         let subscribers = &self.fence.subscribers;
         let member = subscribers.join(owned, acknowledged, bound)?;
-        let kept = subscribers.keep_bound(self.shared.store.as_ref(), realm).await;
+        let kept = subscribers
+            .keep_bound(self.shared.store.as_ref(), principal.realm_name())
+            .await;
         kept.map_err(Unavailable::from)?;
         Ok(member)
     }

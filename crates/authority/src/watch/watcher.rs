@@ -323,7 +323,7 @@ impl Watcher {
             through: self.cursor(),
             nonce,
             server_time: self.watches.shared.clock.now(),
-            policy: self.watches.shared.policy().revision().clone(),
+            policy: *self.watches.shared.policy().revision(),
             key_set: self.watches.signing_keys.in_use().digest(realm).to_owned(),
             realm: realm.clone(),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tessera_core::{ApiKey, ClientName, KeyId, KeyStatus, Seconds, SigningKey};
 use tessera_store::{Changes, ClientChange, Decision, PageRequest, Reads, Snapshot};
 
-use super::{Shared, client_state, settings};
+use super::state::{Shared, client_state, settings};
 use crate::fixture::{api_key, api_key_id, at, realm, write};
 
 async fn put_api_key(store: &Shared, key: ApiKey) {
@@ -47,10 +47,7 @@ pub async fn api_keys_are_listed_by_realm(store: &Shared) {
             .unwrap()
     };
     let first = page("production", None, 1).await;
-    assert_eq!(
-        (first.items, first.next.clone()),
-        (vec![revoked], Some(api_key_id(1)))
-    );
+    assert_eq!((first.items, first.next), (vec![revoked], Some(api_key_id(1))));
     let second = page("production", first.next, 1).await;
     assert_eq!(
         (second.items, second.next),
@@ -77,7 +74,7 @@ pub async fn api_keys_are_found_by_their_maker(store: &Shared) {
         assert!(read.made_with(&api_key_id(4)).is_none());
         [1, 2, 3].map(|maker| {
             let made = read.made_with(&api_key_id(maker)).unwrap();
-            made.iter().map(|key| key.id.clone()).collect::<Vec<_>>()
+            made.iter().map(|key| key.id).collect::<Vec<_>>()
         })
     };
     assert_eq!(
@@ -169,7 +166,7 @@ pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
         [key("b", 1), active.clone(), key("a", 3)]
     );
     let removed = Changes {
-        removed_signing_keys: vec![active.id.clone()],
+        removed_signing_keys: vec![active.id],
         ..Changes::default()
     };
     write(store, removed).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tessera_core::{EventBody, LEEWAY_MAX, PolicyRevision, Sequence, Timestamp};
 use tessera_store::{Changes, Decision, PurgeReport, Reads, Snapshot, StoreError};
 
-use super::{Shared, purge};
+use super::state::{Shared, purge};
 use crate::fixture::{
     append, at, event, events_after, purge_before, put, sequences, session, session_revoked, subject_revoked,
 };

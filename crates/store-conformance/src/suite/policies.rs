@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use tessera_core::PolicyRevision;
 use tessera_store::{Changes, Decision, PolicyFiles, Reads, SettingChange, Snapshot};
 
-use super::{Shared, set, settings};
+use super::state::{Shared, set, settings};
 use crate::fixture::{at, purge_before, realm, write};
 
 /// A grant by another policy must not be committed.
 pub async fn the_policy_in_force_is_what_was_committed_last(store: &Shared) {
     let in_force = async || {
-        let decide = |state: &Snapshot| Decision::Abort(state.policy_in_force().cloned());
+        let decide = |state: &Snapshot| Decision::Abort(state.policy_in_force().copied());
         let (decided, _) = store.commit(Reads::default(), decide).await.unwrap();
         let read = store.read(Reads::default()).await.unwrap();
         assert_eq!(read.policy_in_force(), decided.as_ref());

@@ -8,7 +8,7 @@ use tessera_store::{
     Snapshot,
 };
 
-use super::{Shared, put_audit, set, settings};
+use super::state::{Shared, put_audit, set, settings};
 use crate::fixture::{at, audit_record, purge_before, realm, session, write};
 
 pub async fn the_position_of_an_audit_sink_is_kept(store: &Shared) {

@@ -3,7 +3,7 @@
 use tessera_core::{Event, EventBody, RevokeReason, Sequence, Session};
 use tessera_store::{Decision, Reads, Snapshot, StoreError};
 
-use super::{Shared, purge, put_audit};
+use super::state::{Shared, purge, put_audit};
 use crate::fixture::{
     append, at, event, events_after, put, realm, session, session_revoked, subject_revoked, with_subject,
 };

@@ -8,7 +8,7 @@ use std::{
 use tessera_core::{ApiKey, ClientName, LEEWAY_MAX, Label, RevokeReason, Sequence, Session, Subject};
 use tessera_store::{Changes, Decision, PageRequest, PurgeReport, Reads, SessionIndex, Snapshot, StoreError};
 
-use super::{Shared, client_state, list, purge};
+use super::state::{Shared, client_state, list, purge};
 use crate::fixture::{
     api_key, api_key_id, append, at, events_after, purge_before, put, realm, rotated, sequences, session,
     session_revoked, stored, subject_revoked, with_subject, write,
@@ -33,7 +33,7 @@ pub async fn a_session_is_joined_with_what_ended_it(store: &Shared) {
             after: None,
             limit: 9,
         };
-        let listed = store.sessions(index, page).await.unwrap().items;
+        let listed = store.sessions(&index, page).await.unwrap().items;
         let listed = listed
             .iter()
             .find(|stored| stored.session.id == id)
@@ -177,7 +177,7 @@ pub async fn pages_end_where_the_items_end(store: &Shared) {
         let after = after.map(|number| sessions[number - 1].id);
         let page = store
             .sessions(
-                SessionIndex::Realm(realm("production")),
+                &SessionIndex::Realm(realm("production")),
                 PageRequest { after, limit },
             )
             .await

@@ -11,7 +11,7 @@ use tessera_store::{
     StoreError,
 };
 
-use super::{Shared, list, set};
+use super::state::{Shared, list, set};
 use crate::fixture::{
     api_key, api_key_id, append, at, audit_record, put, realm, rotated, session, session_revoked, stored,
     subject_revoked, write,
@@ -243,7 +243,7 @@ async fn each_call_is_refused(store: &Shared, session: SessionId) {
     closed(
         store
             .sessions(
-                all,
+                &all,
                 PageRequest {
                     after: None,
                     limit: 1,

@@ -55,7 +55,7 @@ async fn what_one_node_answered_each_other_node_knows() {
         limit: 30,
     };
     let listed = two
-        .sessions(SessionIndex::Realm(realm("production")), page)
+        .sessions(&SessionIndex::Realm(realm("production")), page)
         .await
         .unwrap();
     assert_eq!(listed.items.len(), 20);
@@ -101,8 +101,8 @@ async fn keys_and_the_policy_are_those_of_all_nodes() {
     let policy = tessera_core::PolicyRevision::parse("8f31c2a08f31c2a0").unwrap();
     let changes = Changes {
         api_keys: vec![api_key(1, "production")],
-        settings: vec![SettingChange::PolicyInForce(policy.clone())],
-        policies: vec![(policy.clone(), vec![("policy.csv".to_owned(), vec![1])])],
+        settings: vec![SettingChange::PolicyInForce(policy)],
+        policies: vec![(policy, vec![("policy.csv".to_owned(), vec![1])])],
         ..Changes::default()
     };
     write(&one, changes).await;

@@ -11,7 +11,7 @@ use tessera_store::{AuditEntry, BackupEnd, BackupError, BackupRecord, StoreError
 use tokio::sync::oneshot;
 
 use super::record::{self, is_copied};
-use crate::{archive::Place, changes::RowChanges, group::State, read, rows, shared::Shared};
+use crate::{archive::Place, changes::RowChanges, read, rows, shared::Shared, state::State};
 
 /// How many keys are noted at most, some 100 bytes each. If there are more, writing is faster than reading.
 const NOTED_MAX: usize = 128 * 1024;
@@ -137,7 +137,7 @@ fn rest(
             floor: meta.floor,
             audit_first: audit_first(db, meta.archive.as_ref(), meta.audit.position)?,
             audit_head: meta.audit,
-            policy: state.policy.clone(),
+            policy: state.policy,
             policy_reconciled: read::row(db, "the reconciled policy", &rows::policy_reconciled_key())?,
             purged: meta.purged,
             times: state.times.clone(),

@@ -143,7 +143,7 @@ impl StoreReader for Fragile {
 
     async fn sessions(
         &self,
-        index: SessionIndex,
+        index: &SessionIndex,
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError> {
         self.store.sessions(index, page).await

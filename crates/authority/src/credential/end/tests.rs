@@ -1,29 +1,23 @@
 //! Which keys end with a key, as a table.
 
-use tessera_core::audit::Actor;
-
 use super::*;
-use crate::testing::{api_key, at, client, committed, key_id, line, realm, state};
+use crate::testing::{api_key, at, cause, client, committed, key_id, line, realm, state};
 
 fn end(with_made_keys: bool) -> EndApiKeys {
     EndApiKeys {
         id: key_id(1),
         with_made_keys,
         validate_only: false,
-        may_revoke: Box::new(|of| *of != client("client:other")),
-        note: "leaked".to_owned(),
-        until: at(3600),
-        audit: AuditRecord {
-            at: at(0),
-            realm: realm().name,
-            actor: Actor::Operator,
-            request: None,
-            action: AuditAction::ClientDisabled {
+        check_may_end: Box::new(|of| {
+            let refused = CallNotAllowed {
+                required: format!("keys of {of}"),
                 client: client("client:app"),
-                is_enabled: false,
-            },
-        },
-        now: at(0),
+                realm: realm().name,
+            };
+            (*of != client("client:other")).then_some(()).ok_or(refused)
+        }),
+        until: at(3600),
+        cause: cause(),
     }
 }
 
@@ -47,7 +41,7 @@ fn with(keys: &[ApiKey]) -> Snapshot {
         let made = keys
             .iter()
             .filter(|key| key.made_with.as_ref() == Some(&maker.id));
-        (maker.id.clone(), made.cloned().collect())
+        (maker.id, made.cloned().collect())
     };
     Snapshot {
         api_keys: keys.to_vec(),
@@ -140,7 +134,10 @@ fn a_key_that_the_caller_may_not_end_keeps_all_of_them() {
         ..made_by(2, 1)
     };
     let state = with(&[api_key(1), of_other]);
-    assert_eq!(line(&end(true).decide(&state)), "abort client:other");
+    let Decision::Abort(Err(refused)) = end(true).decide(&state) else {
+        panic!("it ends a key of another client")
+    };
+    assert_eq!(refused.required, "keys of client:other");
     assert_eq!(
         line(&end(false).decide(&state)),
         "commit Ok: 1 key, 1 event, 1 audit"

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tessera_core::{
     AuditAction, AuditRecord, Condition, CredentialId, DecisionId, PolicyRevision, RequestId, ScopeSet,
-    Seconds, Session, SessionId, Timestamp, TokenId, audit::Actor,
+    Seconds, Session, SessionId, Timestamp, TokenId,
 };
 use tessera_store::{Changes, Decision, Reads, RequestKey, RequestRecord, Snapshot};
 
-use crate::issuance::tokens::Committed;
+use crate::{issuance::tokens::Committed, principal::Identity};
 
 /// How long a request id is remembered.
 const REQUEST_TTL: Seconds = Seconds(600);
@@ -22,7 +22,7 @@ pub(crate) struct IssueCommit {
     pub(crate) idempotency: Option<(RequestKey, [u8; 32])>,
     pub(crate) session: Session,
     pub(crate) token_id: TokenId,
-    pub(crate) actor: Actor,
+    pub(crate) identity: Identity,
     pub(crate) request: Option<RequestId>,
     pub(crate) denied: ScopeSet,
     pub(crate) decision: DecisionId,
@@ -55,7 +55,7 @@ impl IssueCommit {
     /// What it reads first.
     pub(crate) fn reads(&self) -> Reads {
         let reads = Reads::default()
-            .api_keys(self.session.credential.api_key().cloned())
+            .api_keys(self.session.credential.api_key().copied())
             .client(self.session.realm.clone(), self.session.client.clone());
         match &self.idempotency {
             Some((key, _)) => reads.request(key.clone()),
@@ -151,30 +151,25 @@ impl IssueCommit {
 
     /// Records the access token that is about to be signed, the session's first or a later one.
     fn audit(&self, session: &Session, scopes: &ScopeSet) -> AuditRecord {
-        AuditRecord {
-            at: self.now,
-            realm: session.realm.clone(),
-            actor: self.actor.clone(),
-            request: self.request,
-            action: AuditAction::Issued {
-                session: session.id,
-                token: self.token_id,
-                subject: session.subject.clone(),
-                audience: session.audience.clone(),
-                roles: session.roles.clone(),
-                scopes: scopes.clone(),
-                denied: self.denied.clone(),
-                decision: self.decision,
-                policy: self.policy.clone(),
-            },
-        }
+        let action = AuditAction::Issued {
+            session: session.id,
+            token: self.token_id,
+            subject: session.subject.clone(),
+            audience: session.audience.clone(),
+            roles: session.roles.clone(),
+            scopes: scopes.clone(),
+            denied: self.denied.clone(),
+            decision: self.decision,
+            policy: self.policy,
+        };
+        self.identity.record(self.now, self.request, action)
     }
 
     fn committed(&self, state: &Snapshot, session: &Arc<Session>, scopes: ScopeSet) -> Committed {
         Committed {
             token_id: self.token_id,
             scopes,
-            policy: self.policy.clone(),
+            policy: self.policy,
             rev: state.head(),
             at: self.now,
             session: Arc::clone(session),

@@ -7,7 +7,7 @@ use tessera_core::{
 use tessera_policy::Catalogue;
 use tessera_token::RefreshSecret;
 
-use super::IssueRequest;
+use super::request::IssueRequest;
 use crate::{
     issuance::{error::IssueError, scopes::Grant},
     principal::Principal,
@@ -84,11 +84,12 @@ impl Terms {
             // Without a refresh token, the session lives as long as its one access token.
             now.floor_to_second().plus(self.access_ttl.min(self.session_ttl))
         };
+        let (realm, client) = principal.whose();
         Session {
             id,
-            realm: principal.realm_name().clone(),
-            client: principal.client().clone(),
-            credential: principal.api_key().clone().into(),
+            realm,
+            client,
+            credential: (*principal.api_key()).into(),
             subject: self.subject,
             roles: request.roles.clone(),
             scopes: grant.granted.clone(),
@@ -101,7 +102,7 @@ impl Terms {
             idle_until: now.plus(limits.idle_ttl).min(absolute_until),
             absolute_until,
             rev: Sequence(0),
-            policy: grant.revision.clone(),
+            policy: grant.revision,
             state: SessionState::Active,
             family: secret.map(|secret| RefreshFamily::first(secret.hash())),
             lost: ScopeSet::default(),

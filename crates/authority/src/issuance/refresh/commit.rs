@@ -9,7 +9,6 @@ use tessera_core::{
 use tessera_store::{Changes, Decision, Snapshot, StoredSession, Times};
 use tessera_token::{NoEntropy, RefreshToken, random};
 
-use super::RefreshRequest;
 use crate::{
     error::Unavailable,
     issuance::{error::RefreshError, scopes::Grant, tokens::Committed},
@@ -51,7 +50,7 @@ pub(crate) enum Outcome {
 impl RefreshCommit {
     pub(crate) fn new(
         identity: &Identity,
-        request: &RefreshRequest,
+        request_id: Option<RequestId>,
         token: &RefreshToken,
         successor: &RefreshToken,
         session: &Session,
@@ -59,7 +58,7 @@ impl RefreshCommit {
     ) -> Result<Self, NoEntropy> {
         Ok(Self {
             identity: identity.clone(),
-            request_id: request.request_id,
+            request_id,
             session: token.session,
             generation: token.generation,
             secret: token.secret.hash(),
@@ -137,7 +136,7 @@ impl RefreshCommit {
         let rotated = Arc::new(rotated);
         let changes = Changes {
             sessions: vec![Arc::clone(&rotated)],
-            audit: vec![self.record(&rotated, self.refreshed(&rotated, false))],
+            audit: vec![self.record(self.refreshed(&rotated, false))],
             ..Changes::default()
         };
         Decision::Commit(changes, Outcome::Rotated(self.committed(state, rotated)))
@@ -156,7 +155,7 @@ impl RefreshCommit {
         let given = Arc::new(given);
         let changes = Changes {
             sessions: is_changed.then(|| Arc::clone(&given)).into_iter().collect(),
-            audit: vec![self.record(&given, self.refreshed(&given, true))],
+            audit: vec![self.record(self.refreshed(&given, true))],
             ..Changes::default()
         };
         Decision::Commit(changes, Outcome::Replayed(self.committed(state, given)))
@@ -173,7 +172,7 @@ impl RefreshCommit {
         let event = session_revoked(&revoked, RevokeReason::Reuse, String::new(), self.now);
         let client = session.client.clone();
         let changes = Changes {
-            audit: vec![self.record(&revoked, action)],
+            audit: vec![self.record(action)],
             sessions: vec![Arc::new(revoked)],
             events: vec![event],
             ..Changes::default()
@@ -186,7 +185,7 @@ impl RefreshCommit {
             session,
             token_id: self.token_id,
             scopes: self.grant.granted.clone(),
-            policy: self.grant.revision.clone(),
+            policy: self.grant.revision,
             rev: state.head(),
             at: self.now,
         }
@@ -201,18 +200,12 @@ impl RefreshCommit {
             scopes: self.grant.granted.clone(),
             denied: self.grant.denied_scopes(),
             decision: self.decision,
-            policy: self.grant.revision.clone(),
+            policy: self.grant.revision,
         }
     }
 
-    fn record(&self, session: &Session, action: AuditAction) -> AuditRecord {
-        AuditRecord {
-            at: self.now,
-            realm: session.realm.clone(),
-            actor: self.identity.actor(),
-            request: self.request_id,
-            action,
-        }
+    fn record(&self, action: AuditAction) -> AuditRecord {
+        self.identity.record(self.now, self.request_id, action)
     }
 }
 

@@ -162,7 +162,7 @@ fn a_session_that_is_gone_is_passed_over() {
 fn a_policy_that_is_no_longer_in_force_changes_no_session() {
     let commit = commit("videos:read", OnPolicyLoss::Narrow);
     let mut state = with(session(1), None);
-    state.policy = Some(commit.policy.clone());
+    state.policy = Some(commit.policy);
     assert!(matches!(commit.decide(&state), Decision::Commit(changes, true) if !changes.sessions.is_empty()));
     for in_force in [None, Some(revision(1))] {
         state.policy = in_force;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use tessera_core::{ApiKeyId, EventTarget, RevokeReason, Sequence, SessionId};
-use tessera_policy::Permission;
+use tessera_core::{ApiKeyId, RevokeReason, Sequence, SessionId};
 use tessera_store::{Decision, PageRequest, Reads, SessionIndex, Snapshot};
 
 use crate::{
-    credential::end::{Descent, EndApiKeys, came_of},
+    credential::{
+        end::{Descent, EndApiKeys, came_of},
+        right::check_may_end,
+    },
     session::{
         end::end_sessions,
         error::RevokeError,
@@ -31,7 +33,7 @@ impl RevokeOperation<'_> {
         let mut revoked = Revoked::of(0, None);
         if self.request.validate_only {
             for key in &descent.ends {
-                revoked.matched += self.matched(self.index_of(key)).await?.live;
+                revoked.matched += self.matched(&self.index_of(key)).await?.live;
             }
         } else {
             for key in &descent.ends {
@@ -55,37 +57,27 @@ impl RevokeOperation<'_> {
         let known = self.descent(id).await?;
         let (policy, principal) = (self.sessions.shared.policy(), self.principal.clone());
         let ending = EndApiKeys {
-            id: id.clone(),
+            id: *id,
             with_made_keys: self.request.with_made_keys,
             validate_only: self.request.validate_only,
-            may_revoke: Box::new(move |client| {
-                let permission = Permission::RevokeApiKeysOf(client.clone());
-                client == principal.client()
-                    || policy.permits(principal.realm_name(), principal.client(), &permission)
-            }),
-            note: self.request.reason.clone(),
+            check_may_end: Box::new(move |client| check_may_end(&policy, &principal, client)),
             until: self.now.plus(self.principal.realm().limits.access_ttl_max),
-            audit: self.cause().record(EventTarget::Realm, 0),
-            now: self.now,
+            cause: self.cause(),
         };
-        let reads = Reads::default().api_keys(known.iter().cloned()).made_with(known);
+        let reads = Reads::default().api_keys(known.iter().copied()).made_with(known);
         let decide = move |state: &Snapshot| ending.decide(state);
         let (ended, placed) = self.sessions.shared.store.commit(reads, decide).await?;
-        let descent = ended.map_err(|client| {
-            let permission = Permission::RevokeApiKeysOf(client);
-            self.principal.not_allowed(permission.scope())
-        })?;
-        Ok((descent, placed.last()))
+        Ok((ended?, placed.last()))
     }
 
     /// The descendants of a key as they are now, so that the commit has little left to read.
     async fn descent(&self, id: &ApiKeyId) -> Result<BTreeSet<ApiKeyId>, RevokeError> {
         let mut known = BTreeSet::new();
-        let mut level = vec![id.clone()];
+        let mut level = vec![*id];
         while !level.is_empty() {
             let reads = Reads::default()
-                .api_keys(level.iter().cloned())
-                .made_with(level.iter().cloned());
+                .api_keys(level.iter().copied())
+                .made_with(level.iter().copied());
             let state = self.sessions.shared.store.read(reads).await?;
             let came: Vec<_> = state
                 .api_keys
@@ -99,20 +91,16 @@ impl RevokeOperation<'_> {
     }
 
     fn index_of(&self, key: &ApiKeyId) -> SessionIndex {
-        SessionIndex::Credential(self.principal.realm_name().clone(), key.clone().into())
+        SessionIndex::Credential(self.principal.realm_name().clone(), (*key).into())
     }
 
     /// Ends the sessions that a key began; returns how many, and the last event.
     async fn end_sessions_of(&self, key: &ApiKeyId) -> Result<(u64, Option<Sequence>), RevokeError> {
+        let index = self.index_of(key);
         let (mut matched, mut sequence, mut after) = (0, None, None);
         loop {
             let request = PageRequest { after, limit: STEP };
-            let page = self
-                .sessions
-                .shared
-                .store
-                .sessions(self.index_of(key), request)
-                .await?;
+            let page = self.sessions.shared.store.sessions(&index, request).await?;
             let live = page.items.iter().filter(|stored| self.is_live(&stored.session));
             let live: Vec<_> = live.map(|stored| stored.session.id).collect();
             if !live.is_empty() {

@@ -1,49 +1,20 @@
 //! The commits of Revoke: pure functions of the request and of what the store has.
 
 use tessera_core::{
-    AccessClaims, AuditAction, AuditRecord, ClientName, EventBody, EventTarget, RealmName, RequestId,
-    RevokeReason, SessionId, Timestamp, audit::Actor,
+    AccessClaims, AuditAction, ClientName, EventBody, EventTarget, RealmName, RevokeReason, SessionId,
 };
 use tessera_policy::Permission;
 use tessera_store::{Changes, ClientChange, Decision, SessionIndex, Snapshot};
 
 use super::request::{RevokeRequest, RevokeTarget};
 use crate::{
-    log::event::{sessions_revoked, token_revoked},
+    credential::right::needed_to_end,
+    log::{
+        cause::Cause,
+        event::{sessions_revoked, token_revoked},
+    },
     session::{cutoff::Matched, end::end_sessions},
 };
-
-/// Who revokes, when and why: what each event and audit record of one call says.
-#[derive(Clone)]
-pub(crate) struct Cause {
-    pub(crate) realm: RealmName,
-    pub(crate) actor: Actor,
-    pub(crate) request_id: Option<RequestId>,
-    pub(crate) reason: String,
-    pub(crate) now: Timestamp,
-}
-
-impl Cause {
-    /// The audit record of something that ended.
-    pub(crate) fn record(&self, target: EventTarget, matched: u64) -> AuditRecord {
-        self.audit(AuditAction::Revoked {
-            target,
-            matched,
-            reason: self.reason.clone(),
-        })
-    }
-
-    /// The audit record of another action of the same call.
-    pub(crate) fn audit(&self, action: AuditAction) -> AuditRecord {
-        AuditRecord {
-            at: self.now,
-            realm: self.realm.clone(),
-            actor: self.actor.clone(),
-            request: self.request_id,
-            action,
-        }
-    }
-}
 
 /// One access token ends.
 pub(super) fn end_token(claims: &AccessClaims, cause: &Cause) -> Changes {
@@ -65,18 +36,18 @@ pub(super) fn end_session(id: SessionId, cause: &Cause, state: &Snapshot) -> Dec
 }
 
 /// All sessions of an index end, with one event.
-pub(super) struct EndMany {
+pub(super) struct EndMany<'a> {
     pub(super) index: SessionIndex,
     /// What policy must permit the caller, each of them.
     pub(super) needs: Vec<Permission>,
     /// The client whose API keys stop working, too.
-    pub(super) disabled: Option<ClientName>,
+    pub(super) disabled: Option<&'a ClientName>,
     body: EventBody,
 }
 
-impl EndMany {
+impl<'a> EndMany<'a> {
     /// `None` if the target is one token, session or key.
-    pub(super) fn of(realm: &RealmName, caller: &ClientName, request: &RevokeRequest) -> Option<Self> {
+    pub(super) fn of(realm: &RealmName, caller: &ClientName, request: &'a RevokeRequest) -> Option<Self> {
         let realm = realm.clone();
         let mut needs = Vec::new();
         let mut disabled = None;
@@ -90,11 +61,9 @@ impl EndMany {
                 )
             }
             RevokeTarget::Client(client) => {
-                disabled = request.disables_client.then(|| client.clone());
-                if client != caller {
-                    needs.push(Permission::RevokeSessions);
-                    needs.extend(disabled.clone().map(Permission::RevokeApiKeysOf));
-                }
+                disabled = request.disables_client.then_some(client);
+                needs.extend((client != caller).then_some(Permission::RevokeSessions));
+                needs.extend(disabled.and_then(|client| needed_to_end(caller, client)));
                 let client = client.clone();
                 (
                     SessionIndex::Client(realm, client.clone()),
@@ -132,7 +101,7 @@ impl EndMany {
         let mut changes = Changes {
             audit: vec![cause.record(target, matched.live)],
             events: vec![sessions_revoked(
-                &cause.realm,
+                cause.realm(),
                 self.body,
                 cause.reason.clone(),
                 cause.now,
@@ -146,8 +115,8 @@ impl EndMany {
                 is_enabled: false,
             }));
             changes.clients.push(ClientChange {
-                realm: cause.realm.clone(),
-                client,
+                realm: cause.realm().clone(),
+                client: client.clone(),
                 is_disabled: true,
             });
         }
@@ -156,4 +125,4 @@ impl EndMany {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

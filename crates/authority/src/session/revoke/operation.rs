@@ -4,9 +4,10 @@ use tessera_core::{ApiKeyId, ClientName, Cursor, Session, Timestamp};
 use tessera_policy::Permission;
 use tessera_store::{PageRequest, Placed, SessionIndex};
 
-use super::{commit::Cause, request::RevokeRequest};
+use super::request::RevokeRequest;
 use crate::{
     error::CallNotAllowed,
+    log::cause::Cause,
     principal::Principal,
     session::{cutoff::Matched, error::RevokeError, sessions::Sessions},
 };
@@ -52,7 +53,7 @@ pub(crate) struct RevokeOperation<'a> {
 }
 
 impl RevokeOperation<'_> {
-    pub(crate) async fn matched(&self, index: SessionIndex) -> Result<Matched, RevokeError> {
+    pub(crate) async fn matched(&self, index: &SessionIndex) -> Result<Matched, RevokeError> {
         let mut matched = Matched::starting_now(&self.principal.realm().limits, self.now);
         let mut after = None;
         loop {
@@ -60,7 +61,7 @@ impl RevokeOperation<'_> {
                 .sessions
                 .shared
                 .store
-                .sessions(index.clone(), PageRequest { after, limit: STEP })
+                .sessions(index, PageRequest { after, limit: STEP })
                 .await?;
             for stored in page.items {
                 matched.cover(&stored.session, self.now);
@@ -100,8 +101,7 @@ impl RevokeOperation<'_> {
     /// Who revokes, when and why.
     pub(crate) fn cause(&self) -> Cause {
         Cause {
-            realm: self.principal.realm_name().clone(),
-            actor: self.principal.actor(),
+            identity: self.principal.identity().clone(),
             request_id: self.request.request_id,
             reason: self.request.reason.clone(),
             now: self.now,

@@ -6,13 +6,13 @@ use tessera_store::{Changes, PageRequest, SessionIndex};
 
 use crate::{
     error::Unavailable,
-    log::event::{signing_key_begins, signing_key_revoked},
+    log::{
+        cause::Cause,
+        event::{signing_key_begins, signing_key_revoked},
+    },
     session::{
         error::RevokeError,
-        revoke::{
-            commit::Cause,
-            operation::{RevokeOperation, Revoked, STEP},
-        },
+        revoke::operation::{RevokeOperation, Revoked, STEP},
     },
     signing_key::lifecycle::new_key,
 };
@@ -60,12 +60,7 @@ impl RevokeOperation<'_> {
         }
         loop {
             let request = PageRequest { after, limit: STEP };
-            let page = self
-                .sessions
-                .shared
-                .store
-                .sessions(index.clone(), request)
-                .await?;
+            let page = self.sessions.shared.store.sessions(&index, request).await?;
             let retired_at = key.not_after.unwrap_or(Timestamp::MAX);
             let signed = page.items.iter();
             let signed = signed
@@ -91,7 +86,7 @@ fn replaced(
     let until = cause.now.plus(access_ttl_max.max(old.token_ttl_max));
     let mut changes = Changes::default();
     if let Some(key) = &replacement {
-        let action = AuditAction::SigningKeyCreated { key: key.id.clone() };
+        let action = AuditAction::SigningKeyCreated { key: key.id };
         changes.audit.push(cause.audit(action));
         changes.events.extend(signing_key_begins(key, cause.now, until));
     }
@@ -99,7 +94,7 @@ fn replaced(
     changes.events.push(ended);
     changes
         .audit
-        .push(cause.record(EventTarget::SigningKey(old.id.clone()), 0));
+        .push(cause.record(EventTarget::SigningKey(old.id), 0));
     changes.signing_keys.extend(replacement);
     changes.signing_keys.push(SigningKey {
         status: KeyStatus::Revoked,
@@ -114,10 +109,7 @@ mod tests {
     use tessera_core::EventBody;
 
     use super::*;
-    use crate::{
-        session::revoke::commit::tests::cause,
-        testing::{at, counted, signing_key},
-    };
+    use crate::testing::{at, cause, counted, signing_key};
 
     /// Each event in one word, in order.
     fn events(changes: &Changes) -> Vec<&'static str> {

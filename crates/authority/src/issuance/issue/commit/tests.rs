@@ -5,8 +5,8 @@ use tessera_store::ClientState;
 
 use super::*;
 use crate::testing::{
-    api_key, at, client, committed, counted, decision_id, line, realm, revision, scopes, secret, session,
-    session_id, state, stored, token_id,
+    api_key, at, client, committed, counted, decision_id, key_id, line, realm, revision, scopes, secret,
+    session, session_id, state, stored, token_id,
 };
 
 fn commit() -> IssueCommit {
@@ -15,7 +15,7 @@ fn commit() -> IssueCommit {
         idempotency: None,
         session: session(9),
         token_id: token_id(),
-        actor: Actor::Operator,
+        identity: Identity::of(realm(), client("client:app"), key_id(1)),
         request: None,
         denied: scopes("videos:delete"),
         decision: decision_id(),

@@ -1,30 +1,15 @@
 //! Revoke as tables: what is revoked by whom, what policy must permit, and what is written.
 
-use tessera_core::{Audience, EventBody, KeyId, Label, Scope, Sequence, Session, Subject, audit::Actor};
+use tessera_core::{Audience, EventBody, KeyId, Label, Scope, Sequence, Session, Subject};
 
 use super::*;
 use crate::{
     issuance::tokens::PresentedToken,
     testing::{
-        api_key, at, client, committed, counted, key_id, line, realm, revision, session, session_id, state,
+        at, cause, client, committed, counted, key_id, line, realm, revision, session, session_id, state,
         stored, token_id,
     },
 };
-
-/// The client `client:app` revokes because of a leak.
-pub(crate) fn cause() -> Cause {
-    Cause {
-        realm: realm().name,
-        actor: Actor::Client {
-            client: client("client:app"),
-            credential: api_key(1).id.into(),
-            address: None,
-        },
-        request_id: None,
-        reason: "leaked".to_owned(),
-        now: at(0),
-    }
-}
 
 fn request(target: RevokeTarget) -> RevokeRequest {
     RevokeRequest {
@@ -97,7 +82,8 @@ fn who_may_end_many_and_which_end() {
         ),
     ];
     for (name, target, index, needs) in cases {
-        let end = EndMany::of(&realm, &client("client:app"), &request(target)).unwrap();
+        let request = request(target);
+        let end = EndMany::of(&realm, &client("client:app"), &request).unwrap();
         let given: Vec<_> = end.needs.iter().map(Permission::scope).collect();
         assert_eq!(given, needs, "{name}");
         assert!(end.index == index && end.disabled.is_none(), "{name}");
@@ -112,7 +98,7 @@ fn to_disable_a_client_is_to_revoke_its_api_keys() {
             ..request(RevokeTarget::Client(client(name)))
         };
         let end = EndMany::of(&realm().name, &client("client:app"), &request).unwrap();
-        assert_eq!(end.disabled, Some(client(name)));
+        assert_eq!(end.disabled, Some(&client(name)));
         end.needs.iter().map(Permission::scope).collect::<Vec<_>>()
     };
     assert_eq!(needs("client:app"), Vec::<String>::new());
@@ -157,7 +143,8 @@ fn many_end_with_one_event() {
         (RevokeTarget::Realm, EventTarget::Realm),
     ];
     for (target, expected) in cases {
-        let end = EndMany::of(&realm().name, &client("client:app"), &request(target)).unwrap();
+        let request = request(target);
+        let end = EndMany::of(&realm().name, &client("client:app"), &request).unwrap();
         let changes = end.changes(&matched(), &cause());
         assert_eq!(counted(&changes), "1 event, 1 audit", "{expected:?}");
         let event = &changes.events[0];
