@@ -90,8 +90,8 @@ impl VerifierOptions {
         self
     }
 
-    /// How [`Mode::Introspect`] calls. The default [`ClientOptions`], except for a deadline of 2 s: a request waits for
-    /// at most so long while this verifier is stale.
+    /// How [`Mode::Introspect`](crate::Mode::Introspect) calls. The default [`ClientOptions`], except for a deadline of
+    /// 2 s: a request waits for at most so long while this verifier is stale.
     #[must_use]
     pub fn calls(mut self, calls: ClientOptions) -> Self {
         self.calls = calls;
