@@ -292,6 +292,17 @@ fn ready_document(arguments: &Dev, addresses: &Addresses, authority: &Authority,
     })
 }
 
+/// Where the data is, for people.
+fn kept(arguments: &Dev) -> String {
+    match &arguments.data_dir {
+        Some(directory) if arguments.postgres.is_some() => {
+            format!("kept in the database, and the keys in {}", directory.display())
+        }
+        Some(directory) => format!("kept in {}", directory.display()),
+        None => "in memory: lost when this stops (--data-dir DIR keeps it)".to_owned(),
+    }
+}
+
 fn banner(
     arguments: &Dev,
     addresses: &Addresses,
@@ -300,13 +311,6 @@ fn banner(
     remarks: &[String],
 ) -> String {
     let tessera = program();
-    let state = match &arguments.data_dir {
-        Some(directory) if arguments.postgres.is_some() => {
-            format!("kept in the database, and the keys in {}", directory.display())
-        }
-        Some(directory) => format!("kept in {}", directory.display()),
-        None => "in memory: lost when this stops (--data-dir DIR keeps it)".to_owned(),
-    };
     let policy = arguments
         .policy
         .as_ref()
@@ -322,6 +326,7 @@ fn banner(
          \x20 policy   {policy}, revision {revision}\n\
          {reload}\
          \x20 state    {state}\n\n",
+        state = kept(arguments),
         version = env!("CARGO_PKG_VERSION"),
         public = addresses.public,
         admin = addresses.admin,
