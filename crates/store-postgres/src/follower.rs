@@ -56,7 +56,7 @@ pub(crate) async fn follow(node: Arc<Node>, mut asked: mpsc::Receiver<Looking>) 
         }
         // Callers are told in time that the state is unknown.
         let looking = timeout(FRESH_FOR, look(&node, &mut connection)).await;
-        let looked = looking.unwrap_or_else(|_| Err(late()));
+        let looked = looking.unwrap_or_else(|_| Err(late(FRESH_FOR)));
         if let Err(error) = &looked {
             connection = None;
             tracing::debug!(%error, "the log can't be followed");

@@ -26,6 +26,7 @@ mod place;
 mod purge;
 mod read;
 mod read_set;
+mod reader;
 mod restore;
 mod schema;
 mod servers;
@@ -60,6 +61,7 @@ use self::{
     committer::{Queue, Waiting, Work, Writer},
     follower::Looking,
     node::{Node, WRITERS},
+    reader::{READERS, Reading},
 };
 pub use self::{
     error::OpenError,
@@ -75,6 +77,8 @@ const BACKGROUND_MAX: usize = 8;
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How many callers may wait at once until this node is current.
 const LOOKING_MAX: usize = 4096;
+/// How many callers may wait for rows; further callers wait for a slot.
+const READING_MAX: usize = 4096;
 
 /// A node of a store in a database that other nodes use, too.
 ///
@@ -85,6 +89,7 @@ pub struct PostgresStore {
     senders: Mutex<Option<Senders>>,
     writers: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     looking: mpsc::Sender<Looking>,
+    reading: mpsc::Sender<Reading>,
     /// These tasks end with the store.
     keeping: tokio::sync::Mutex<JoinSet<()>>,
     /// Held while a backup is made.
@@ -108,6 +113,7 @@ impl PostgresStore {
         let (work, for_work) = mpsc::channel(WAITING_MAX);
         let (background, for_background) = mpsc::channel(BACKGROUND_MAX);
         let (looking, for_looking) = mpsc::channel(LOOKING_MAX);
+        let (reading, for_reading) = mpsc::channel(READING_MAX);
         let queue = Arc::new(tokio::sync::Mutex::new(Queue {
             work: for_work,
             background: for_background,
@@ -126,11 +132,16 @@ impl PostgresStore {
         keeping.spawn(follower::follow(Arc::clone(&node), for_looking));
         keeping.spawn(follower::beat(Arc::clone(&node)));
         keeping.spawn(follower::make_room(Arc::clone(&node)));
+        let callers = Arc::new(tokio::sync::Mutex::new(for_reading));
+        for _ in 0..READERS {
+            keeping.spawn(reader::serve(Arc::clone(&node), Arc::clone(&callers)));
+        }
         Ok(Self {
             node,
             senders: Mutex::new(Some(Senders { work, background })),
             writers: tokio::sync::Mutex::new(writers),
             looking,
+            reading,
             keeping: tokio::sync::Mutex::new(keeping),
             backing_up: Arc::default(),
             commit_timeout: options.commit_timeout,
@@ -207,7 +218,17 @@ impl PostgresStore {
 #[async_trait]
 impl StoreReader for PostgresStore {
     async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
-        read::snapshot(&self.node, &reads).await
+        self.node.ensure_open()?;
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            let sent = self.reading.send(Reading { reads, answer }).await;
+            sent.map_err(|_| StoreError::Closed)?;
+            answered.await.unwrap_or(Err(StoreError::Closed))
+        };
+        // The readers may wait for a connection, one after the other.
+        timeout(self.commit_timeout, asked)
+            .await
+            .unwrap_or_else(|_| Err(read::late(self.commit_timeout)))
     }
 
     fn nodes(&self) -> Option<&dyn Nodes> {

@@ -1,6 +1,6 @@
 //! Reading what is committed.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use deadpool_postgres::Client;
 use tessera_core::{
@@ -64,7 +64,7 @@ async fn answered<T>(
     let result = match timeout(FRESH_FOR, all(&client, trip)).await {
         Ok(Ok(answers)) => take(answers),
         Ok(Err(failure)) => Err(failure.into()),
-        Err(_) => Err(late()),
+        Err(_) => Err(late(FRESH_FOR)),
     };
     if result.is_err() {
         drop(Client::take(client));
@@ -73,10 +73,10 @@ async fn answered<T>(
     result
 }
 
-/// There was no answer within the time in which it counts.
-pub(crate) fn late() -> StoreError {
+/// There was no answer in time.
+pub(crate) fn late(limit: Duration) -> StoreError {
     StoreError::Unavailable {
-        detail: format!("the database did not answer within {} s", FRESH_FOR.as_secs()),
+        detail: format!("the database did not answer within {} s", limit.as_secs()),
     }
 }
 
@@ -91,12 +91,19 @@ pub(crate) async fn rows(node: &Node, query: Query) -> Result<Vec<Row>, StoreErr
     .await
 }
 
-pub(crate) async fn snapshot(node: &Node, reads: &Reads) -> Result<Snapshot, StoreError> {
-    let needed = ReadSet::of(reads);
+/// What each of these names, all of one state.
+pub(crate) async fn snapshots(
+    node: &Node,
+    all: impl Iterator<Item = &Reads> + Clone,
+) -> Result<Vec<Snapshot>, StoreError> {
+    let mut needed = ReadSet::default();
+    for reads in all.clone() {
+        needed.add(ReadSet::of(reads));
+    }
     let (state, answers) = within(node, queries(&needed)).await?;
     let mut group = Group::new(node, state);
     group.take(&needed, answers)?;
-    Ok(group.snapshot(reads))
+    Ok(all.map(|reads| group.snapshot(reads)).collect())
 }
 
 pub(crate) async fn sessions(

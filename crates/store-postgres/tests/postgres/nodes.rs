@@ -396,3 +396,34 @@ async fn one_node_is_alone_at_a_time() {
     drop(alone);
     waiting.await.unwrap().unwrap();
 }
+
+/// Callers that wait share a trip to the database, and only the one that asks for a damaged row is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_row_that_cannot_be_read_harms_only_those_who_ask_for_it() {
+    let server = shared();
+    let options = fresh(server);
+    let schema = options.schema.clone();
+    let store: Arc<dyn Store> = Arc::new(open(options).await);
+    for number in 1..=20 {
+        put(&store, &session(number)).await;
+    }
+    let damage = format!("UPDATE {schema}.session SET body = '\\xff' WHERE id = '{}'", session(7).id);
+    server.sql(&damage);
+    let mut reading = tokio::task::JoinSet::new();
+    for number in (1..=20).cycle().take(400) {
+        let store = Arc::clone(&store);
+        reading.spawn(async move {
+            let id = session(number).id;
+            (number, store.read(Reads::default().session(id)).await)
+        });
+    }
+    while let Some(read) = reading.join_next().await {
+        let (number, read) = read.unwrap();
+        let is_damaged = matches!(read, Err(StoreError::Damaged { .. }));
+        assert_eq!(is_damaged, number == 7, "{number}");
+        if number != 7 {
+            assert!(read.unwrap().session(&session(number).id).is_some());
+        }
+    }
+}
