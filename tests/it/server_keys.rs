@@ -76,12 +76,12 @@ async fn a_server_key_is_replaced_while_the_authority_serves() {
 
     place.edit("tessera.toml", "previous = []", "previous = [\"server.key\"]");
     authority.signal("HUP");
-    until(&place, "the new key", |status| status["current"]["id"] == new).await;
+    until(&place, "the new key", |status| {
+        status["current"]["id"] == new && status["last_change_refused"] == false
+    })
+    .await;
     let told = status(&place);
-    assert_eq!(
-        (&told["current"]["signing_keys"], &told["last_change_refused"]),
-        (&2.into(), &false.into())
-    );
+    assert_eq!(told["current"]["signing_keys"], 2);
     assert_eq!(
         (&told["previous"][0]["id"], &told["previous"][0]["signing_keys"]),
         (&before.into(), &0.into())

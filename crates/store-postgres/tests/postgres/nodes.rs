@@ -408,7 +408,10 @@ async fn a_row_that_cannot_be_read_harms_only_those_who_ask_for_it() {
     for number in 1..=20 {
         put(&store, &session(number)).await;
     }
-    let damage = format!("UPDATE {schema}.session SET body = '\\xff' WHERE id = '{}'", session(7).id);
+    let damage = format!(
+        "UPDATE {schema}.session SET body = '\\xff' WHERE id = '{}'",
+        session(7).id
+    );
     server.sql(&damage);
     let mut reading = tokio::task::JoinSet::new();
     for number in (1..=20).cycle().take(400) {
@@ -423,7 +426,7 @@ async fn a_row_that_cannot_be_read_harms_only_those_who_ask_for_it() {
         let is_damaged = matches!(read, Err(StoreError::Damaged { .. }));
         assert_eq!(is_damaged, number == 7, "{number}");
         if number != 7 {
-            assert!(read.unwrap().session(&session(number).id).is_some());
+            assert!(read.unwrap().session(session(number).id).is_some());
         }
     }
 }
