@@ -246,7 +246,7 @@ class Weather(AuthorityCase):
         self.authority.restart()
         self.until("fresh again", lambda: allows(verifier, token))
         self.assertEqual(verifier.status.entries, entries)
-        self.assertIsNone(verifier.status.problem)
+        self.until("no problem is left", lambda: verifier.status.problem is None)
 
     def test_a_scope_that_policy_takes_is_gone_and_the_others_stay(self) -> None:
         verifier = self.ready_verifier(staleness_bound=5)
