@@ -66,19 +66,29 @@ async fn keys_to_look_at_are_listed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_a_realm_whose_kind_was_changed_say_so() {
     let place = Place::new();
-    let key = place.first_key("production");
-    place.edit("tessera.toml", "kind = \"production\"", "kind = \"sandbox\"");
-    let _authority = serve(&place.config(), &place.address);
+    let (key, other) = (place.first_key("production"), place.first_key("production"));
+    let (before, after) = ("kind = \"production\"", "kind = \"sandbox\"");
+    place.edit("tessera.toml", before, after);
+    let authority = serve(&place.config(), &place.address);
     let output = with_key(&place, &key).args(["apikey", "list"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let told = "this API key was made when the realm `production` was a production realm, and it is a sandbox realm now: \
         make a new key, or change `kind` back";
     assert!(stderr(&output).contains(told), "{}", stderr(&output));
     // A wrong key learns nothing.
-    let mut wrong = key["secret"].as_str().unwrap().to_owned();
+    let mut wrong = other["secret"].as_str().unwrap().to_owned();
     let last = if wrong.ends_with('0') { "1" } else { "0" };
     wrong.replace_range(wrong.len() - 1.., last);
     let refused = Client::connect(&place.address, &wrong).await;
     let status = refused.issue(viewer("user:ann")).await.unwrap_err();
     assert_eq!(status.message(), "the API key is not accepted");
+    assert!(authority.stop().success());
+    // The refusal is in the audit trail.
+    place.edit("tessera.toml", after, before);
+    let _authority = serve(&place.config(), &place.address);
+    let refused = json(with_key(&place, &key).args(["audit", "list", "--action", "credential_refused"]));
+    assert_eq!(
+        refused["records"][0]["api_key_id"], key["api_key"]["id"],
+        "{refused}"
+    );
 }

@@ -58,6 +58,7 @@ impl Credentials {
             });
         }
         if realm.kind != credential.kind() {
+            self.refusals.credential_refused(&record, Some(from));
             return Err(AuthenticateError::RealmKindChanged {
                 realm: record.realm.clone(),
                 made_for: credential.kind(),
