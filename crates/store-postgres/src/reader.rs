@@ -35,7 +35,7 @@ pub(crate) async fn serve(node: Arc<Node>, callers: Callers) {
     }
 }
 
-async fn answer(node: &Node, group: Vec<Reading>) {
+async fn answer(node: &Node, mut group: Vec<Reading>) {
     if group.is_empty() {
         return;
     }
@@ -47,11 +47,11 @@ async fn answer(node: &Node, group: Vec<Reading>) {
                 let _ = reading.answer.send(Ok(snapshot));
             }
         }
-        // A row that can't be read must not harm those who did not ask for it.
+        // A row that can't be read must not harm those who did not ask for it, nor cost each of them a trip.
         Err(StoreError::Damaged { .. }) if group.len() > 1 => {
-            for reading in group {
-                Box::pin(answer(node, vec![reading])).await;
-            }
+            let others = group.split_off(group.len() / 2);
+            Box::pin(answer(node, group)).await;
+            Box::pin(answer(node, others)).await;
         }
         Err(error) => {
             for reading in group {
