@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::{Config, PostgresConfig, PostgresUrl},
     error::LaunchError,
+    surroundings::check_clock,
 };
 
 /// The variable with the connection string. It takes precedence over `[store.postgres] url`, and may have a password.
@@ -69,6 +70,7 @@ pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, LaunchError>
 /// # Errors
 /// See [`LaunchError`].
 pub async fn open_at(url: &PostgresUrl) -> Result<Arc<dyn Store>, LaunchError> {
+    check_clock()?;
     let options = match url_from_environment() {
         Some(url) => PostgresOptions::new(&url),
         None => PostgresOptions::new(&url.0),
