@@ -51,7 +51,7 @@ impl From<LaunchError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::cannot_run(error).because("CONFIG_INVALID")
+        Self::cannot_run(&error).because(error.reason())
     }
 }
 

@@ -3,11 +3,12 @@
 
 use tessera_authority::SetupError;
 use tessera_backup::{ContentError, FileError};
-use tessera_store::BackupError;
+use tessera_store::{BackupError, StoreError};
 use tessera_store_postgres::OpenError as DatabaseError;
 use tessera_store_sled::OpenError;
 
 use crate::{
+    config::ConfigError,
     error::{BackupProblem, LaunchError},
     key_file::KeyTextError,
 };
@@ -37,7 +38,7 @@ impl LaunchError {
             Self::NoDatabase | Self::NotForDatabase { .. } | Self::Place { .. } | Self::FilePlace { .. } => {
                 CONFIG_INVALID
             }
-            Self::Copy(BackupError::Store(_)) => STORE_DAMAGED,
+            Self::Copy(BackupError::Store(error)) => of_store(error),
             Self::Copy(BackupError::Busy | BackupError::BrokenOff | BackupError::Overtaken) => STORE_IN_USE,
             Self::ServerKeyOfNodesMissing { .. } | Self::ServerKeyMissing { .. } => SERVER_KEY_MISSING,
             Self::Policy { .. } => "POLICY_REFUSED",
@@ -57,6 +58,17 @@ impl LaunchError {
             Self::Backup(error) => error.reason(),
             Self::Setup(error) => of_setup(error),
             Self::Entropy(_) => "NO_RANDOM_NUMBERS",
+        }
+    }
+}
+
+impl ConfigError {
+    /// The reason, for scripts.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => FILE_UNUSABLE,
+            Self::Wrong { .. } => CONFIG_INVALID,
         }
     }
 }
@@ -113,7 +125,7 @@ fn of_database(error: &DatabaseError) -> &'static str {
         DatabaseError::OlderSchema { .. } => "STORE_NOT_MIGRATED",
         DatabaseError::NewerSchema { .. } | DatabaseError::OtherMigration { .. } => NEWER_VERSION,
         DatabaseError::Restoring { .. } => RESTORE_UNFINISHED,
-        DatabaseError::Store(_) => STORE_DAMAGED,
+        DatabaseError::Store(error) => of_store(error),
     }
 }
 
@@ -122,7 +134,18 @@ fn of_setup(error: &SetupError) -> &'static str {
         SetupError::RealmUnknown { .. } | SetupError::NoRealm => CONFIG_INVALID,
         SetupError::WrongServerKey(_) => "SERVER_KEY_WRONG",
         SetupError::ServerKeyMissing { .. } => SERVER_KEY_MISSING,
-        SetupError::Store(_) => STORE_UNAVAILABLE,
+        SetupError::Store(error) => of_store(error),
         SetupError::Entropy(_) => "NO_RANDOM_NUMBERS",
+    }
+}
+
+fn of_store(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Damaged { .. } => STORE_DAMAGED,
+        StoreError::WentBack { .. } => STORE_WENT_BACK,
+        StoreError::Failed { .. }
+        | StoreError::Closed
+        | StoreError::Unavailable { .. }
+        | StoreError::EventsForgotten => STORE_UNAVAILABLE,
     }
 }

@@ -1,10 +1,11 @@
-//! Links of documents lead to files that exist.
+//! Links of documents lead to files that exist, and documents have what the code says.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
+use super::tree;
 use crate::support::root;
 
 /// The documents for people, including those of `docs`.
@@ -70,4 +71,34 @@ fn each_threat_names_a_test() {
             "{row}"
         );
     }
+}
+
+/// The reasons of failed commands in a line of code: `.because("…")`, and constants.
+fn reasons(line: &str) -> impl Iterator<Item = &str> {
+    let is_reason = |text: &&str| {
+        text.len() > 4
+            && text
+                .chars()
+                .all(|character| character.is_ascii_uppercase() || character == '_')
+    };
+    line.split('"').skip(1).step_by(2).filter(is_reason)
+}
+
+#[test]
+fn every_reason_of_a_failed_command_is_documented() {
+    let page = fs::read_to_string(root().join("docs/cli.md")).unwrap();
+    let mut seen = 0;
+    for file in tree::crates().iter().flat_map(|of| &of.files) {
+        let is_table = file.path.ends_with("daemon/src/reason.rs");
+        let lines = file.lines().map(|(_, line)| line);
+        let lines = lines.filter(|line| is_table || line.contains(".because(\""));
+        for reason in lines.flat_map(reasons) {
+            assert!(
+                page.contains(&format!("`{reason}`")),
+                "{reason} is not in docs/cli.md"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
 }

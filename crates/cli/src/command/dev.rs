@@ -16,7 +16,7 @@ use tessera_core::{
     ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SigningKey, read_small_text,
 };
 use tessera_daemon::{
-    RunOptions,
+    LaunchError, RunOptions,
     config::{PostgresUrl, TelemetryConfig},
     database, launch, telemetry,
 };
@@ -126,7 +126,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         watch_stall_max: Options::WATCH_STALL_MAX,
         staleness_bound_max: Options::STALENESS_BOUND_MAX,
     });
-    authority.await.map_err(Failure::cannot_run)
+    Ok(authority.await.map_err(LaunchError::from)?)
 }
 
 async fn open_data(

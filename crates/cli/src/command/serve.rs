@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use tessera_authority::Authority;
-use tessera_daemon::{Config, RunOptions, ServiceManager, StartProgress, launch, telemetry};
+use tessera_daemon::{Config, LaunchError, RunOptions, ServiceManager, StartProgress, launch, telemetry};
 use tessera_server::{Listeners, ServeOptions, Starting, Tls};
 use tokio::net::TcpListener;
 
@@ -20,7 +20,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         .as_ref()
         .map(Tls::read)
         .transpose()
-        .map_err(Failure::cannot_run)?;
+        .map_err(LaunchError::from)?;
     for note in tls.iter().flat_map(Tls::notes) {
         tracing::warn!("{note}");
     }
