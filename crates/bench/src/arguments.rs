@@ -46,6 +46,9 @@ pub(crate) struct Run {
     /// Connections that they share.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = value_parser!(u16).range(1..=256))]
     pub(crate) connections: u16,
+    /// Sessions that exist before anything is measured.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = value_parser!(u32).range(..=10_000_000))]
+    pub(crate) sessions: u32,
     /// Subscribers that each revocation is sent to.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = value_parser!(u16).range(1..=4000))]
     pub(crate) watchers: u16,

@@ -17,6 +17,7 @@ mod parcel;
 mod process;
 mod refusal;
 mod report;
+mod sessions;
 mod soak;
 mod stage;
 mod statistics;

@@ -68,6 +68,7 @@ impl Report {
                 "in_flight": arguments.in_flight,
                 "connections": arguments.connections,
                 "watchers": arguments.watchers,
+                "sessions": arguments.sessions,
             }),
             lines: Vec::new(),
             remarks: Vec::new(),

@@ -17,10 +17,10 @@ use tonic::Status;
 
 use crate::{
     arguments::Soak,
-    caller::{Caller, Issue, Refresh},
     failure::Failure,
     hostile::size_of,
     process::Process,
+    sessions,
     stage::{self, Target},
     statistics::Latencies,
 };
@@ -56,8 +56,7 @@ pub(crate) async fn run(arguments: &Soak) -> Result<(), Failure> {
 }
 
 async fn load(target: &Target, arguments: &Soak, data: &Path) -> Result<Vec<Reading>, Failure> {
-    eprintln!("beginning {} sessions", arguments.sessions);
-    let sessions = begin_sessions(target, arguments.sessions).await?;
+    let sessions = sessions::begin(target, arguments.sessions, CALLERS).await?;
     let period = Duration::from_secs_f64(f64::from(CALLERS) / f64::from(arguments.calls_per_second));
     let (latencies, mut measured) = mpsc::unbounded_channel();
     let mut callers: JoinSet<Result<(), Status>> = JoinSet::new();
@@ -77,7 +76,9 @@ async fn load(target: &Target, arguments: &Soak, data: &Path) -> Result<Vec<Read
             }
         });
     }
-    println!("minute   refreshes/s   p99 ms   CPU µs   memory MiB   data MiB   written KiB a refresh");
+    println!(
+        "minute   refreshes/s   p99 ms   CPU µs   memory MiB   rows MiB   audit MiB   written KiB a refresh"
+    );
     let mut readings = Vec::new();
     let mut before = Counters::of(&target.process)?;
     let began = Instant::now();
@@ -105,35 +106,6 @@ fn why_ended(ended: Result<Result<(), Status>, tokio::task::JoinError>) -> Failu
         Ok(Ok(())) => Failure::new("a caller ended"),
         Err(error) => Failure::at("a caller", error),
     }
-}
-
-/// Sessions, distributed over the callers.
-async fn begin_sessions(target: &Target, count: u32) -> Result<Vec<Vec<Caller>>, Failure> {
-    let mut issuing = JoinSet::new();
-    let each = count.div_ceil(CALLERS.into());
-    for (number, channel) in target.channels_for(CALLERS).enumerate() {
-        let authorization = target.authorization();
-        issuing.spawn(async move {
-            let mut issuer = Issue::new(channel.clone(), authorization.clone(), number);
-            let mut own = Vec::new();
-            for _ in 0..each {
-                let (_, issued) = issuer.issue().await?;
-                let token = issued.tokens.unwrap_or_default().refresh_token;
-                own.push(Caller::Refresh(Refresh::new(
-                    channel.clone(),
-                    authorization.clone(),
-                    token,
-                )));
-            }
-            Ok::<_, Status>(own)
-        });
-    }
-    let mut sessions = Vec::new();
-    while let Some(ended) = issuing.join_next().await {
-        let own = ended.map_err(|error| Failure::at("a caller", error))?;
-        sessions.push(own.map_err(|status| Failure::at("beginning a session", status))?);
-    }
-    Ok(sessions)
 }
 
 impl Counters {
@@ -164,11 +136,12 @@ impl Reading {
         let written = kib(after.written.saturating_sub(before.written)) / calls;
         let memory_mib = target.process.resident_mib()?;
         let line = format!(
-            "{:6.1}   {:11.0}   {:6.1}   {cpu:6.0}   {memory_mib:10.0}   {:8.0}   {written:21.2}",
+            "{:6.1}   {:11.0}   {:6.1}   {cpu:6.0}   {memory_mib:10.0}   {:8.0}   {:9.0}   {written:21.2}",
             began.elapsed().as_secs_f64() / 60.0,
             calls / time,
             latencies.into_percentiles().p99 / 1000.0,
-            kib(size_of(data)) / 1024.0,
+            kib(size_of(&data.join("store/rows"))) / 1024.0,
+            kib(size_of(&data.join("store/audit"))) / 1024.0,
         );
         Ok(Self { memory_mib, line })
     }

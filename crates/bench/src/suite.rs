@@ -1,6 +1,6 @@
 //! The measurements, and their order.
 
-use std::{cell::RefCell, ops::AsyncFnMut, time::Duration};
+use std::{cell::RefCell, iter, ops::AsyncFnMut, time::Duration};
 
 use tonic::transport::Channel;
 
@@ -14,6 +14,7 @@ use crate::{
     parcel::Sizes,
     refusal::{Refusals, Verifiers},
     report::{Goal, Line, Report},
+    sessions,
     stage::{Stage, Target},
     verb::Verb,
 };
@@ -32,6 +33,9 @@ pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failur
         arguments,
         remarks: RefCell::default(),
     };
+    if arguments.sessions > 0 {
+        suite.begin_sessions().await?;
+    }
     let mut report = Report::new(arguments, stage.other.as_ref().map(|other| other.version.clone()));
     for verb in Verb::ALL {
         if arguments.includes(verb.part()) {
@@ -82,6 +86,15 @@ struct Calls {
 }
 
 impl Suite<'_> {
+    /// Begins the sessions that exist before anything is measured, at both `tessera`.
+    async fn begin_sessions(&self) -> Result<(), Failure> {
+        let other = self.stage.other.as_ref().map(|other| &other.target);
+        for target in iter::once(&self.stage.tessera).chain(other) {
+            sessions::begin(target, self.arguments.sessions, self.arguments.in_flight).await?;
+        }
+        Ok(())
+    }
+
     /// One verb beside an echo of the same sizes.
     async fn calls(&self, verb: Verb) -> Result<Vec<Line>, Failure> {
         let in_flight = self.arguments.in_flight;
