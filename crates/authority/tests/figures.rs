@@ -120,7 +120,11 @@ async fn open(store: Arc<dyn Store>, directory: &Path) -> Arc<Authority> {
         name: RealmName::parse("production").unwrap(),
         kind: RealmKind::Production,
         issuer: "https://auth.example.org".to_owned(),
-        limits: RealmLimits::default(),
+        limits: RealmLimits {
+            // Those of the figures, and those that refresh meanwhile.
+            sessions_per_client_max: u64::from(SESSIONS) * 2,
+            ..RealmLimits::default()
+        },
         on_policy_loss: OnPolicyLoss::Narrow,
     };
     Authority::open(Options {
