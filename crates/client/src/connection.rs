@@ -1,7 +1,8 @@
 //! The address of the authority, and the API key for calling it.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+use http::HeaderMap;
 use tessera_token::ApiKeySecret;
 use tonic::{
     Request, Status,
@@ -32,7 +33,11 @@ pub struct Connection {
     ca_pem: Option<Vec<u8>>,
     /// The certificate of this service, and its key, as PEM.
     identity: Option<(Vec<u8>, Vec<u8>)>,
+    headers: Option<AddHeaders>,
 }
+
+/// Adds headers to a request.
+type AddHeaders = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
 
 /// The connection to one address.
 pub(crate) struct Node {
@@ -76,6 +81,7 @@ impl Connection {
             api_key,
             ca_pem: None,
             identity: None,
+            headers: None,
         }
     }
 
@@ -97,6 +103,27 @@ impl Connection {
     #[must_use]
     pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
         self.identity = Some((pem.into(), key_pem.into()));
+        self
+    }
+
+    /// Calls `add` for each request that has the API key, and for each of its attempts, in the task of its caller: for
+    /// example, to add the `traceparent` of the current span, so that the authority's spans belong to the caller's trace.
+    /// With OpenTelemetry that is `|headers| propagator.inject(&mut HeaderInjector(headers))`. It replaces an earlier
+    /// one. `authorization` always has the API key.
+    ///
+    /// ```
+    /// use tessera_client::{ApiKey, Connection};
+    ///
+    /// let key = ApiKey::parse(&std::env::var("TESSERA_API_KEY").unwrap_or_default());
+    /// let connection = key.map(|key| {
+    ///     Connection::new("https://auth.example.org:7600", key).headers(|headers| {
+    ///         headers.insert("x-request-id", http::HeaderValue::from_static("nightly-report"));
+    ///     })
+    /// });
+    /// ```
+    #[must_use]
+    pub fn headers(mut self, add: impl Fn(&mut HeaderMap) + Send + Sync + 'static) -> Self {
+        self.headers = Some(Arc::new(add));
         self
     }
 
@@ -171,7 +198,10 @@ impl Connection {
             .parse()
             .map_err(|_| ConnectionError::Option("the API key can't be sent".to_owned()))?;
         header.set_sensitive(true);
-        Ok(Credential(header))
+        Ok(Credential {
+            header,
+            add_headers: self.headers.clone(),
+        })
     }
 }
 
@@ -235,13 +265,21 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The `authorization` header.
+/// The `authorization` header, after those that the service adds.
 #[derive(Clone)]
-pub(crate) struct Credential(MetadataValue<Ascii>);
+pub(crate) struct Credential {
+    header: MetadataValue<Ascii>,
+    add_headers: Option<AddHeaders>,
+}
 
 impl Interceptor for Credential {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(add_headers) = &self.add_headers {
+            add_headers(request.metadata_mut().as_mut());
+        }
+        request
+            .metadata_mut()
+            .insert("authorization", self.header.clone());
         Ok(request)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use tessera_client::{
-    ClientOptions, Decision, ErrorKind, Mode, Verifier,
+    Client, ClientOptions, Decision, ErrorKind, Mode, Verifier,
     v1::{ErrorReason, IntrospectRequest, RefreshRequest},
 };
 use tessera_testkit::{Proxy, soon, until};
@@ -44,6 +45,26 @@ async fn only_unavailable_and_aborted_are_tried_again() {
         let error = app.issue(viewer("user:ann")).await.unwrap_err();
         assert_eq!((error.code(), gate.issues()), (code, before + 1));
     }
+}
+
+#[tokio::test]
+async fn each_attempt_has_the_headers_of_its_caller_and_never_another_credential() {
+    tokio::task_local! { static TRACE: &'static str; }
+    let world = World::start().await;
+    let (gate, address) = gate(&world).await;
+    let connection = world
+        .connection("production", "app", &address)
+        .await
+        .headers(|headers| {
+            let _ = TRACE.try_with(|trace| headers.insert("traceparent", HeaderValue::from_static(trace)));
+            headers.insert("authorization", HeaderValue::from_static("Bearer another"));
+        });
+    let app = Client::with_options(&connection, quick()).unwrap();
+    gate.fail(&[Code::Unavailable]);
+    TRACE.scope("one", app.issue(viewer("user:ann"))).await.unwrap();
+    TRACE.scope("two", app.issue(viewer("user:ann"))).await.unwrap();
+    app.issue(viewer("user:ann")).await.unwrap();
+    assert_eq!(gate.traces(), ["one", "one", "two"]);
 }
 
 /// A call is cut off after several failures; the same table is in the tests of the other SDKs.

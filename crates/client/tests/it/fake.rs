@@ -54,6 +54,8 @@ pub(crate) struct Gate(Arc<Inner>);
 struct Inner {
     authority: Channel,
     issues: AtomicUsize,
+    /// The `traceparent` of each Issue.
+    traces: Mutex<Vec<String>>,
     refreshes: AtomicUsize,
     answered: AtomicUsize,
     faults: Mutex<VecDeque<Code>>,
@@ -90,6 +92,7 @@ async fn serve(world: &World, script: Script) -> (Gate, String) {
             .unwrap()
             .connect_lazy(),
         issues: AtomicUsize::new(0),
+        traces: Mutex::default(),
         refreshes: AtomicUsize::new(0),
         answered: AtomicUsize::new(0),
         faults: Mutex::default(),
@@ -111,6 +114,10 @@ async fn serve(world: &World, script: Script) -> (Gate, String) {
 impl Gate {
     pub(crate) fn issues(&self) -> usize {
         self.0.issues.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn traces(&self) -> Vec<String> {
+        self.0.traces.lock().unwrap().clone()
     }
 
     pub(crate) fn refreshes(&self) -> usize {
@@ -173,6 +180,10 @@ fn pass<T>(request: Request<T>) -> Request<T> {
 impl TokenService for Gate {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
         self.0.issues.fetch_add(1, Ordering::SeqCst);
+        if let Some(trace) = request.metadata().get("traceparent") {
+            let trace = trace.to_str().unwrap().to_owned();
+            self.0.traces.lock().unwrap().push(trace);
+        }
         self.fault()?;
         let answer = self.tokens().issue(pass(request)).await;
         self.release(answer).await
