@@ -31,7 +31,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{arguments::Connection, failure::Failure, output::notice};
+use crate::{arguments::Connection, failure::Failure, notice::notice};
 
 /// How long one of several nodes may take to connect, and to say whether it is ready.
 const NODE_TIME_MAX: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use crate::{
     arguments::Connection,
     connect::{explained, meaning},
     draw::Refused,
-    output::notice,
+    notice::notice,
     terminal::{Paint, visible},
 };
 

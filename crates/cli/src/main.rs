@@ -10,6 +10,7 @@ mod connect;
 mod draw;
 mod failure;
 mod json;
+mod notice;
 mod output;
 mod partial;
 mod progress;
@@ -74,7 +75,7 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     } else if told == text {
         drop(error.print());
     } else {
-        output::notice(told.trim_end());
+        notice::notice(told.trim_end());
     }
     // 2 would mean that there are changes.
     let mut words = std::env::args_os().skip_while(|word| word != "policy");

@@ -92,12 +92,6 @@ pub(crate) fn stream_line(text: &str) -> Result<Reader, Failure> {
     }
 }
 
-/// Prints one line for people on stderr. If that fails, there is no other output.
-pub(crate) fn notice(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{text}").and_then(|()| stderr.flush());
-}
-
 /// Rows below a header, each column as wide as its widest cell.
 pub(crate) fn columns<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let header = header.map(str::to_owned);

@@ -29,7 +29,8 @@ use crate::{
     arguments::Dev,
     command::{policy::directory::load_right, serve::listen, shutdown},
     failure::Failure,
-    output::{notice, print_line},
+    notice::notice,
+    output::print_line,
     terminal::quoted,
 };
 

@@ -22,7 +22,7 @@ use crate::{
     arguments::{Init, Output},
     command::shutdown,
     failure::Failure,
-    output::notice,
+    notice::notice,
     terminal::quoted,
 };
 
