@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use tessera_core::{Audience, NameError, RealmName, RoleName, Scope};
 
-use super::{Catalogue, Segment, Template};
+use super::{
+    names::Catalogue,
+    template::{Segment, Template},
+};
 use crate::{
     code,
     diagnostic::{Findings, Place},

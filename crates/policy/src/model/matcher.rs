@@ -6,7 +6,7 @@
 //! comparisons of texts; `g`; functions that match a field of the question against a pattern. Everything else is
 //! refused.
 
-use super::Model;
+use super::definitions::Model;
 use crate::{code, oracle, pattern};
 
 mod parse;

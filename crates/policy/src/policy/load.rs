@@ -1,8 +1,8 @@
 //! Making a policy from files: read, check, compile, test, compare.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
-use super::Policy;
+use super::answers::Policy;
 use crate::{
     catalogue::{self, Catalogue},
     code,
@@ -24,6 +24,31 @@ use crate::{
 };
 
 impl Policy {
+    /// Reads a directory: `model.conf`, `catalogue.toml`, `routes.toml` if it exists, `*.csv` in name order,
+    /// `tests/*.toml`. Blocking.
+    ///
+    /// # Errors
+    /// Fails with everything that is wrong: files that can't be read, content that is not valid, tests that fail.
+    pub fn load(directory: &Path) -> Result<Self, PolicyError> {
+        Self::from_sources(&Sources::read(directory)?)
+    }
+
+    /// Reads a directory as [`Policy::load`] does, as work that can be stopped. Blocking.
+    ///
+    /// # Errors
+    /// Fails as [`Policy::load`] does, and if it is stopped.
+    pub fn load_within(directory: &Path, work: &Work) -> Result<Self, LoadError> {
+        Self::from_sources_within(&Sources::read(directory)?, work)
+    }
+
+    /// The same from memory: names such as `policy.csv` or `tests/x.toml`, with contents.
+    ///
+    /// # Errors
+    /// Fails as [`Policy::load`] does.
+    pub fn from_files(files: &[(&str, &[u8])]) -> Result<Self, PolicyError> {
+        Self::from_sources(&Sources::from_memory(files)?)
+    }
+
     /// The same from files that are already read.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use tessera_core::{RoleName, Subject};
 
-use super::{Field, Reader};
+use super::fields::{Field, Reader};
 use crate::{
     code,
     nearest::advice,
