@@ -7,7 +7,7 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-use crate::v1::{WatchRequest, WatchResponse};
+use crate::generated::v1::{WatchRequest, WatchResponse};
 
 /// A stream's buffer: an event has some 200 bytes, and there are many streams.
 const BUFFER: usize = 1024;

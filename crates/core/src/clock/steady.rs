@@ -21,8 +21,10 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-use super::{Clock, ClockState, Uptime};
-use crate::time::{Seconds, Timestamp};
+use crate::{
+    clock::{Clock, ClockState, Uptime},
+    time::{Seconds, Timestamp},
+};
 
 /// A difference between the two clocks that is followed without waiting. Verifiers give more leeway.
 pub const FOLLOWED_MILLIS: i64 = 5_000;
