@@ -10,10 +10,10 @@ use tonic::Code;
 use tower::ServiceExt;
 
 use super::{
-    Edge,
     answer_body::{AnswerBody, Inner as AnswerInner},
     authorization::authorization_in,
     bytes::TakenBytes,
+    calls::Edge,
     exchange::Exchange,
     peer::Peer,
     request_body::RequestBody,
