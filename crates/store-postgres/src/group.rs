@@ -1,79 +1,26 @@
 //! What the units of one group read and write: over the rows of the database, the writes of the earlier units.
 
 mod load;
+mod overlay;
 pub(crate) mod write;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, KeyId, PolicyRevision, RealmName, Revocations, RevokeReason,
-    Session, SessionId, SigningKey, Timestamp,
-};
+use tessera_core::{ApiKey, ApiKeyId, AuditRecord, RevokeReason, Session};
 use tessera_store::{
-    AuditBytes, Changes, ClientState, CutoffKey, NewEvent, Placed, PolicyFiles, Reads, RequestKey,
-    RequestRecord, SettingChange, Settings, Snapshot, StoreError, StoredSession, UnitOfWork,
+    AuditBytes, Changes, ClientState, CutoffKey, NewEvent, Placed, Reads, SettingChange, Settings, Snapshot,
+    StoreError, StoredSession, UnitOfWork,
     backend::{Step, caught, cutoff_until, placed, remembered},
 };
 
+pub(crate) use overlay::Group;
+
+use overlay::PolicyChange;
+
 use crate::{
-    node::{Kept, Node},
-    place::Place,
+    node::Kept,
     read_set::{Client, ReadSet},
-    state::State,
 };
-
-/// The loaded rows that units name, with what was written over them.
-pub(crate) struct Group<'a> {
-    node: &'a Node,
-    before: State,
-    pub(crate) state: State,
-    /// What the events of this group revoke: it has no effect outside the group until the group is committed.
-    pending: Revocations,
-    sessions: HashMap<SessionId, Option<Arc<Session>>>,
-    /// The row versions of the sessions that were read.
-    places: HashMap<SessionId, Place>,
-    /// Whether the credential of each session is revoked.
-    is_key_revoked: HashMap<ApiKeyId, bool>,
-    api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
-    makers: BTreeSet<ApiKeyId>,
-    clients: HashMap<Client, ClientState>,
-    requests: HashMap<RequestKey, Option<RequestRecord>>,
-    settings: Option<Settings>,
-    writes: Writes,
-}
-
-/// The writes of a group. For each row, the last state.
-#[derive(Default)]
-struct Writes {
-    is_any: bool,
-    inserted: BTreeSet<SessionId>,
-    updated: BTreeSet<SessionId>,
-    /// Sessions of `updated` whose indexed columns have changed.
-    moved: BTreeSet<SessionId>,
-    relabelled: BTreeSet<SessionId>,
-    /// By how many sessions the number of each client grows.
-    counts: BTreeMap<Client, i64>,
-    disabled: BTreeMap<Client, bool>,
-    api_keys: BTreeSet<ApiKeyId>,
-    signing_keys: BTreeMap<KeyId, Option<SigningKey>>,
-    requests: BTreeMap<(RealmName, ClientName, [u8; 16]), (RequestKey, RequestRecord)>,
-    policies: Vec<PolicyChange>,
-    bounds: BTreeMap<RealmName, i64>,
-    sinks: BTreeMap<String, u64>,
-    last_backup: Option<Vec<u8>>,
-    audit: Vec<(AuditBytes, Timestamp)>,
-    events: Vec<Kept>,
-    cutoffs: HashMap<CutoffKey, (Timestamp, usize)>,
-}
-
-/// In the order of the decisions.
-enum PolicyChange {
-    Kept(PolicyRevision, PolicyFiles),
-    Reconciled(PolicyRevision, Timestamp),
-}
 
 /// The result of running a unit.
 pub(crate) enum Ran {
@@ -83,34 +30,7 @@ pub(crate) enum Ran {
     Needs(ReadSet),
 }
 
-impl<'a> Group<'a> {
-    pub(crate) fn new(node: &'a Node, state: State) -> Self {
-        Self {
-            node,
-            before: state.clone(),
-            state,
-            pending: Revocations::default(),
-            sessions: HashMap::new(),
-            places: HashMap::new(),
-            is_key_revoked: HashMap::new(),
-            api_keys: HashMap::new(),
-            makers: BTreeSet::new(),
-            clients: HashMap::new(),
-            requests: HashMap::new(),
-            settings: None,
-            writes: Writes::default(),
-        }
-    }
-
-    pub(crate) fn writes_nothing(&self) -> bool {
-        !self.writes.is_any && self.state == self.before
-    }
-
-    /// The sessions that are written as new ones.
-    pub(crate) fn inserted(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.writes.inserted.iter().copied()
-    }
-
+impl Group<'_> {
     /// Decides, and applies the changes to the group.
     pub(crate) fn run(&mut self, unit: &mut UnitOfWork) -> Ran {
         loop {
@@ -175,14 +95,6 @@ impl<'a> Group<'a> {
         StoredSession {
             session: Arc::clone(session),
             ended: ended.or_else(by_key),
-        }
-    }
-
-    /// Whether an API key is revoked; `None` if that is not loaded.
-    fn is_revoked(&self, id: &ApiKeyId) -> Option<bool> {
-        match self.api_keys.get(id) {
-            Some(key) => Some(key.as_ref().is_some_and(|key| key.revoked_at.is_some())),
-            None => self.is_key_revoked.get(id).copied(),
         }
     }
 

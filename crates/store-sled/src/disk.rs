@@ -169,6 +169,22 @@ impl Disk {
         self.data_file.sync_data().map_err(failed)
     }
 
+    /// Writes the live rows to a new database, compares them with the seal, and replaces the old rows. Returns how many
+    /// bytes the rows took before and take now.
+    pub(crate) fn compact(self) -> Result<(u64, u64), OpenError> {
+        let Self {
+            db,
+            data_file,
+            seal,
+            state,
+            directory,
+            ..
+        } = self;
+        let taken = compact::compact(db, state, &directory);
+        drop((data_file, seal));
+        taken
+    }
+
     /// Brings everything on the disk into its final state, and releases the lock of the directory.
     pub(super) fn close(self) -> Result<(), StoreError> {
         let flushed = caught(|| self.db.flush().map(drop))

@@ -2,75 +2,27 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, de::DeserializeOwned};
-use sled::{Db, IVec};
 use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RevokeReason, Sequence, Session, Timestamp};
 use tessera_store::{
-    Changes, ClientChange, ClientState, Log, NewEvent, Placed, PolicyFiles, Reads, RequestKey, RequestRecord,
-    SettingChange, Snapshot, StoreError, StoredSession, Times, UnitOfWork,
+    Changes, ClientState, NewEvent, Placed, Reads, SettingChange, Snapshot, StoreError, StoredSession,
+    UnitOfWork,
     backend::{Step, caught, cutoff_until, placed, remembered},
 };
 
 use super::{
-    api_keys::ApiKeys,
-    audit_rows::AuditChanges,
-    changes::RowChanges,
-    error::failed,
-    expiring_requests::RequestChanges,
-    lists::ListChanges,
     read,
-    rows::{self, CutoffRow, Meta, PolicyRow, SessionRow},
-    state::{Finished, State},
+    rows::{self, CutoffRow},
+    state::Finished,
 };
 
 mod audit;
+mod overlay;
 mod restore;
 mod session;
 
-/// The largest part of a policy's files.
-const POLICY_PART_BYTES: usize = 32 * 1024;
+pub(super) use overlay::Group;
 
-/// What the units of a group wrote so far; none of it is on the disk.
-pub(super) struct Group<'a> {
-    db: &'a Db,
-    log: &'a Log,
-    api_keys: &'a ApiKeys,
-    rows: RowChanges,
-    lists: ListChanges,
-    requests: RequestChanges,
-    audit: AuditChanges,
-    events: Vec<Arc<Event>>,
-    state: State,
-    /// The times before the group.
-    times_before: Times,
-    /// The sessions that the unit has read, and may write next.
-    read: Vec<ReadSession>,
-}
-
-/// A session as a unit found it.
-struct ReadSession {
-    row: SessionRow<Arc<Session>>,
-    /// The row on the disk; `None` if the group wrote it.
-    on_disk: Option<IVec>,
-}
-
-impl<'a> Group<'a> {
-    pub(super) fn new(db: &'a Db, log: &'a Log, api_keys: &'a ApiKeys, state: State) -> Self {
-        Self {
-            db,
-            log,
-            api_keys,
-            rows: RowChanges::default(),
-            lists: ListChanges::default(),
-            requests: RequestChanges::default(),
-            audit: AuditChanges::default(),
-            events: Vec::new(),
-            times_before: state.times.clone(),
-            state,
-            read: Vec::new(),
-        }
-    }
-
+impl Group<'_> {
     pub(super) fn writes_nothing(&self) -> bool {
         self.rows.is_empty() && self.audit.is_empty() && self.state.times == self.times_before
     }
@@ -110,50 +62,6 @@ impl<'a> Group<'a> {
                 }
             }
         }
-    }
-}
-
-/// Rows.
-impl<'a> Group<'a> {
-    /// The rows on disk, without the group's writes: for finding candidates, which are then read.
-    pub(super) fn db(&self) -> &'a Db {
-        self.db
-    }
-
-    pub(super) fn meta_mut(&mut self) -> &mut Meta {
-        &mut self.state.meta
-    }
-
-    pub(super) fn row<T: DeserializeOwned>(&self, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
-        match self.rows.get(key) {
-            Some(value) => value.map(|bytes| rows::decode(what, bytes)).transpose(),
-            None => read::row(self.db, what, key),
-        }
-    }
-
-    pub(super) fn has_row(&self, key: &[u8]) -> Result<bool, StoreError> {
-        match self.rows.get(key) {
-            Some(value) => Ok(value.is_some()),
-            None => self.db.contains_key(key).map_err(failed),
-        }
-    }
-
-    pub(super) fn put<T: Serialize>(&mut self, key: Vec<u8>, row: &T) -> Result<(), StoreError> {
-        self.rows.put(key, rows::encode(row)?);
-        Ok(())
-    }
-
-    pub(super) fn put_empty(&mut self, key: Vec<u8>) {
-        self.rows.put(key, Vec::new());
-    }
-
-    /// Adds a later expiry time for a request whose row has this key.
-    pub(super) fn expire_request(&mut self, at: Timestamp, row: Vec<u8>) {
-        self.requests.add(at, row);
-    }
-
-    pub(super) fn remove(&mut self, key: Vec<u8>) {
-        self.rows.remove(key);
     }
 }
 
@@ -230,16 +138,6 @@ impl Group<'_> {
             ended,
         })
     }
-
-    /// Keys on the disk are kept decoded, until the group that changes one is done.
-    fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
-        match self.rows.get(&rows::api_key_key(id)) {
-            Some(value) => value
-                .map(|bytes| rows::decode("an API key", bytes).map(Arc::new))
-                .transpose(),
-            None => self.api_keys.get(id, || read::api_key(self.db, id)),
-        }
-    }
 }
 
 /// What a unit writes.
@@ -283,57 +181,6 @@ impl Group<'_> {
         Ok(Placed::between(before, self.state.meta.last))
     }
 
-    fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
-        if let Some(old) = self.api_key(&key.id)?
-            && (&old.realm, &old.made_with) != (&key.realm, &key.made_with)
-        {
-            self.remove_api_key(&old);
-        }
-        if let Some(maker) = &key.made_with {
-            self.put_empty(rows::api_key_by_maker_key(maker, &key.id));
-        }
-        self.put_empty(rows::api_key_by_realm_key(&key.realm, &key.id));
-        self.put(rows::api_key_key(&key.id), key)
-    }
-
-    fn remove_api_key(&mut self, key: &ApiKey) {
-        if let Some(maker) = &key.made_with {
-            self.remove(rows::api_key_by_maker_key(maker, &key.id));
-        }
-        self.remove(rows::api_key_by_realm_key(&key.realm, &key.id));
-        self.remove(rows::api_key_key(&key.id));
-    }
-
-    fn put_client(&mut self, change: &ClientChange) -> Result<(), StoreError> {
-        let row = rows::client_disabled_key(&change.realm, &change.client);
-        if change.is_disabled {
-            return self.put(row, &(&change.realm, &change.client));
-        }
-        self.remove(row);
-        Ok(())
-    }
-
-    fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError> {
-        let row = rows::request_key(key);
-        self.requests.add(rows::bucket_of(record.expires_at), row.clone());
-        self.put(row, record)
-    }
-
-    fn put_policy(&mut self, revision: &PolicyRevision, files: &PolicyFiles) -> Result<(), StoreError> {
-        let key = rows::policy_key(revision);
-        if self.has_row(&key)? {
-            return Ok(());
-        }
-        let bytes = rows::encode(files)?;
-        let mut parts = 0;
-        for part in bytes.chunks(POLICY_PART_BYTES) {
-            self.put(rows::policy_part_key(revision, parts), &part)?;
-            parts += 1;
-        }
-        let replaced_at = None;
-        self.put(key, &PolicyRow { parts, replaced_at })
-    }
-
     fn set(&mut self, setting: SettingChange) -> Result<(), StoreError> {
         match setting {
             SettingChange::PolicyInForce(revision) => {
@@ -364,19 +211,6 @@ impl Group<'_> {
                 Ok(())
             }
             SettingChange::BackedUp(backup) => self.put(rows::last_backup_key(), &backup),
-        }
-    }
-
-    /// Notes when a policy was replaced, or that it is in force again.
-    fn replaced(
-        &mut self,
-        revision: &PolicyRevision,
-        replaced_at: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        let key = rows::policy_key(revision);
-        match self.row::<PolicyRow>("a policy", &key)? {
-            Some(row) => self.put(key, &PolicyRow { replaced_at, ..row }),
-            None => Ok(()),
         }
     }
 

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use self::tables::Tables;
 use crate::{
     audit::{AuditHead, AuditPage, AuditQuery},
-    backup::{BackupEnd, BackupError, BackupVisitor},
+    backup::{BackupEnd, BackupError, BackupRecord, BackupVisitor},
     caught::caught,
     error::StoreError,
     log::{Log, LogStart},
@@ -54,6 +54,18 @@ impl MemoryStore {
             tables: Mutex::new(Some(Tables::default())),
             log: Log::new(LogStart::empty(LogId::from_bytes(id))),
             audit_head: watch::Sender::new(AuditHead::EMPTY),
+        }
+    }
+
+    /// The store with the state of a backup, in the log of that state.
+    #[must_use]
+    pub fn from_backup(records: impl IntoIterator<Item = BackupRecord>, end: BackupEnd) -> Self {
+        let audit_head = end.audit_head;
+        let (tables, start) = Tables::of_backup(records, end);
+        Self {
+            tables: Mutex::new(Some(tables)),
+            log: Log::new(start),
+            audit_head: watch::Sender::new(audit_head),
         }
     }
 

@@ -6,7 +6,7 @@ use tessera_core::{ApiKey, Session};
 use tessera_store::{ClientState, Reads, RequestRecord, StoreError, backend::decode};
 use tokio_postgres::Row;
 
-use super::Group;
+use super::overlay::Group;
 use crate::{
     read_set::{ReadSet, client_in, request_in, settings},
     state::{get, unsigned},

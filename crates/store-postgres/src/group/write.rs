@@ -4,7 +4,7 @@ use tessera_core::{Session, SessionId};
 use tessera_store::{StoreError, backend::encode};
 use uuid::Uuid;
 
-use super::{Group, PolicyChange};
+use super::overlay::{Group, PolicyChange};
 use crate::{
     connect::Query,
     node::Kept,

@@ -6,12 +6,13 @@ use sled::{Batch, Db};
 
 use tessera_store::{StoreError, backend::caught};
 
-use super::Disk;
 use crate::{
     checked,
+    directory::Directory,
     error::{OpenError, failed},
     progress::StartProgress,
     scan,
+    state_hash::StateHash,
 };
 
 /// How many rows are written at once.
@@ -19,46 +20,33 @@ const STEP: usize = 1000;
 /// Rows are written once and read once.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-impl Disk {
-    /// Writes the live rows to a new database, compares them with the seal, and replaces the old rows. Returns how many
-    /// bytes the rows took before and take now.
-    pub(crate) fn compact(self) -> Result<(u64, u64), OpenError> {
-        let Self {
-            db,
-            data_file,
-            seal,
-            state,
-            directory,
-            ..
-        } = self;
-        let io_error = |error| directory.io_error(error);
-        let before = directory.rows_bytes().map_err(io_error)?;
-        fs::create_dir(directory.rows_new()).map_err(io_error)?;
-        let config = sled::Config::new()
-            .path(directory.rows_new())
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None);
-        let copied = caught(|| {
-            let new = config.open().map_err(failed)?;
-            copy_rows(&db, &new)?;
-            let found = scan::scan(&new, &StartProgress::default(), |_, _| Ok(()))?;
-            Ok::<_, StoreError>((new, found))
-        });
-        let (new, found) = copied
-            .unwrap_or_else(|panic| Err(failed(panic)))
-            .map_err(|error| directory.io_error(std::io::Error::other(error)))?;
-        checked::close(&directory.rows_new().join("db"), new);
-        checked::close(&directory.data_file(), db);
-        if found != state {
-            return Err(
-                directory.io_error(std::io::Error::other("the new rows are not those that were read"))
-            );
-        }
-        directory.exchange().map_err(io_error)?;
-        directory.close_to_others();
-        drop((data_file, seal));
-        Ok((before, directory.rows_bytes().map_err(io_error)?))
+/// Writes the live rows to a new database, compares them with the seal, and replaces the old rows. Returns how many
+/// bytes the rows took before and take now.
+pub(super) fn compact(db: Db, state: StateHash, directory: &Directory) -> Result<(u64, u64), OpenError> {
+    let io_error = |error| directory.io_error(error);
+    let before = directory.rows_bytes().map_err(io_error)?;
+    fs::create_dir(directory.rows_new()).map_err(io_error)?;
+    let config = sled::Config::new()
+        .path(directory.rows_new())
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None);
+    let copied = caught(|| {
+        let new = config.open().map_err(failed)?;
+        copy_rows(&db, &new)?;
+        let found = scan::scan(&new, &StartProgress::default(), |_, _| Ok(()))?;
+        Ok::<_, StoreError>((new, found))
+    });
+    let (new, found) = copied
+        .unwrap_or_else(|panic| Err(failed(panic)))
+        .map_err(|error| directory.io_error(std::io::Error::other(error)))?;
+    checked::close(&directory.rows_new().join("db"), new);
+    checked::close(&directory.data_file(), db);
+    if found != state {
+        return Err(directory.io_error(std::io::Error::other("the new rows are not those that were read")));
     }
+    directory.exchange().map_err(io_error)?;
+    directory.close_to_others();
+    Ok((before, directory.rows_bytes().map_err(io_error)?))
 }
 
 fn copy_rows(from: &Db, to: &Db) -> Result<(), StoreError> {

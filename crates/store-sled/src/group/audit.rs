@@ -3,7 +3,7 @@
 use tessera_core::AuditRecord;
 use tessera_store::{AuditEntry, StoreError};
 
-use super::Group;
+use super::overlay::Group;
 
 impl Group<'_> {
     /// Appends a record.

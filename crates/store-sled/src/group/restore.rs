@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tessera_core::{Event, PolicyRevision, SessionId, Timestamp};
 use tessera_store::{BackupEnd, BackupRecord, ClientChange, CutoffKey, PolicyFiles, StoreError};
 
-use super::Group;
+use super::overlay::Group;
 use crate::{
     archive::Place,
     rows::{self, CutoffRow, Meta, PolicyRow},

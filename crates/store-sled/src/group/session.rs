@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tessera_core::{Session, SessionId, Timestamp};
 use tessera_store::StoreError;
 
-use super::{Group, ReadSession};
+use super::overlay::{Group, ReadSession};
 use crate::{
     error::failed,
     rows::{self, SessionRow},

@@ -1,9 +1,10 @@
+use sled::Db;
 use tessera_core::LogId;
-use tessera_store::{SessionIndex, backend::LogStart};
+use tessera_store::{Log, RequestKey, RequestRecord, SessionIndex, Times, backend::LogStart};
 use tessera_store_conformance::fixture::{at, audit_record, realm, rotated, session, with_subject};
 
 use super::*;
-use crate::lists;
+use crate::{api_keys::ApiKeys, lists, rows::Meta, state::State};
 
 const CALLS: u32 = 200;
 

@@ -2,28 +2,25 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tessera_core::{ClientName, Event, RealmName, Revocations};
-use tokio::sync::watch;
 
-use super::{
-    MemoryStore,
-    tables::{KeptPolicy, Tables},
-};
+use super::tables::{KeptPolicy, Tables};
 use crate::{
     backup::{BackupEnd, BackupRecord, CutoffKey},
     log::{Log, LogStart, cutoff::cutoff_target},
 };
 
-impl MemoryStore {
-    /// The store with the state of a backup, in the log of that state.
-    #[must_use]
-    pub fn from_backup(records: impl IntoIterator<Item = BackupRecord>, end: BackupEnd) -> Self {
-        let mut tables = Tables::default();
+impl Tables {
+    /// The tables of a backup, and its log.
+    pub(super) fn of_backup(
+        records: impl IntoIterator<Item = BackupRecord>,
+        end: BackupEnd,
+    ) -> (Self, LogStart) {
+        let mut tables = Self::default();
         for record in records {
             tables.put(record);
         }
-        let (log, floor, audit_head) = (end.log, end.floor, end.audit_head);
+        let (log, floor) = (end.log, end.floor);
         tables.end(end);
         let start = LogStart {
             last: tables.last,
@@ -34,15 +31,9 @@ impl MemoryStore {
             purged: tables.purged,
             ..LogStart::empty(log)
         };
-        Self {
-            tables: Mutex::new(Some(tables)),
-            log: Log::new(start),
-            audit_head: watch::Sender::new(audit_head),
-        }
+        (tables, start)
     }
-}
 
-impl Tables {
     pub(super) fn records(&self, log: &Log) -> (Vec<BackupRecord>, BackupEnd) {
         let mut records = Vec::new();
         let sessions = self.sessions.values();
