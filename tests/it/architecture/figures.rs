@@ -35,6 +35,13 @@ fn figures_of_the_house() {
             function_p90(of),
             clones_per_thousand(of),
         );
+        for (from, to) in imports::back_up(&graph) {
+            println!("  {} imports its parent {}", from.join("/"), to.join("/"));
+        }
+        for circle in imports::circles(&graph) {
+            let files: Vec<_> = circle.iter().map(|module| module.join("/")).collect();
+            println!("  a circle: {}", files.join(", "));
+        }
     }
     println!(
         "\nlines without tests: {all_lines}, of which code: {}",
@@ -57,10 +64,6 @@ fn figures_of_the_house() {
 
 /// `clone()` for each thousand lines of `authority`.
 const CLONES_MAX: f64 = 14.9;
-/// Imports of a parent module, in all crates.
-const BACK_UP_MAX: usize = 15;
-/// Circles of files, in all crates.
-const CIRCLES_MAX: usize = 2;
 /// Methods of the port that each backend has; what only several nodes need is not among them.
 const PORT_METHODS_MAX: usize = 19;
 
@@ -68,11 +71,6 @@ const PORT_METHODS_MAX: usize = 19;
 #[test]
 fn the_figures_of_the_house_only_fall() {
     let crates = tree::crates();
-    let graphs: Vec<_> = crates.iter().map(imports::graph).collect();
-    let back_up = graphs.iter().map(|graph| imports::back_up(graph).len());
-    assert!(back_up.sum::<usize>() <= BACK_UP_MAX);
-    let circles = graphs.iter().map(|graph| imports::circles(graph).len());
-    assert!(circles.sum::<usize>() <= CIRCLES_MAX);
     assert!(methods(&crates, &["StoreReader", "Store"]) <= PORT_METHODS_MAX);
     let authority = crates.iter().find(|of| of.name == "authority").unwrap();
     let clones = clones_per_thousand(authority);

@@ -230,21 +230,6 @@ const SERVER: Rooms = Rooms {
     ],
 };
 
-/// Existing cycles: the crate, the common beginning of all files' paths in the cycle, and why. A cycle that is removed
-/// leaves this list, and no new one enters it.
-const CIRCLES: [(&str, &[&str], &str); 2] = [
-    (
-        "cli",
-        &["failure", "output"],
-        "a failure is printed, and printing fails",
-    ),
-    (
-        "policy",
-        &["model", "oracle"],
-        "Casbin decides on a model, and a matcher is checked by it",
-    ),
-];
-
 /// The imports that a table forbids, and the exceptions that are not needed.
 fn forbidden(rooms: &Rooms, graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
@@ -269,44 +254,6 @@ fn forbidden(rooms: &Rooms, graph: &Graph) -> Vec<String> {
     let unused = unused.iter();
     found.extend(unused.map(|(file, noun, _)| format!("{}: {file} no longer uses `{noun}`", rooms.of)));
     found
-}
-
-/// The cycles that are not in the list, and the entries of the list that are not cycles.
-fn unknown_circles(crates: &[(String, Vec<Vec<Module>>)], known: &[(&str, &[&str], &str)]) -> Vec<String> {
-    let mut unused: Vec<_> = known.iter().collect();
-    let mut found = Vec::new();
-    for (name, circles) in crates {
-        for circle in circles {
-            let files: Vec<_> = circle.iter().map(|module| module.join("/")).collect();
-            let is_of = |begin: &str, file: &str| {
-                if begin.is_empty() {
-                    file.is_empty()
-                } else {
-                    file.starts_with(begin)
-                }
-            };
-            let is_this = |(of, begins, _): &(&str, &[&str], &str)| {
-                of == name
-                    && files
-                        .iter()
-                        .all(|file| begins.iter().any(|begin| is_of(begin, file)))
-            };
-            if !known.iter().any(is_this) {
-                found.push(format!("a circle in {name}: {}", files.join(", ")));
-            }
-            unused.retain(|entry| !is_this(entry));
-        }
-    }
-    let unused = unused.iter();
-    found.extend(unused.map(|(of, begins, _)| format!("no circle any more in {of}: {begins:?}")));
-    found
-}
-
-fn circles_of(crates: &[Crate]) -> Vec<(String, Vec<Vec<Module>>)> {
-    let found = crates
-        .iter()
-        .map(|of| (of.name.clone(), imports::circles(&imports::graph(of))));
-    found.collect()
 }
 
 #[test]
@@ -338,8 +285,19 @@ fn the_tables_of_nouns_have_no_circle() {
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    let found = unknown_circles(&circles_of(&tree::crates()), &CIRCLES);
-    assert!(found.is_empty(), "{found:#?}");
+    for of in tree::crates() {
+        let found = imports::circles(&imports::graph(&of));
+        assert!(found.is_empty(), "{}: {found:#?}", of.name);
+    }
+}
+
+/// What a module and its children need is in a module of its own.
+#[test]
+fn no_file_imports_what_its_parent_defines() {
+    for of in tree::crates() {
+        let found = imports::back_up(&imports::graph(&of));
+        assert!(found.is_empty(), "{}: {found:#?}", of.name);
+    }
 }
 
 /// A crate of these files.
@@ -388,10 +346,8 @@ fn a_circle_is_seen_whichever_way_its_files_import_each_other() {
         ("a/x.rs", "use super::A; pub struct X(A);"),
     ];
     assert_eq!(circles(&parent).len(), 1);
-    let found = [("made".to_owned(), circles(&parent))];
-    assert_eq!(unknown_circles(&found, &[]).len(), 1);
-    assert!(unknown_circles(&found, &[("made", &["a"], "")]).is_empty());
-    assert_eq!(unknown_circles(&[], &[("made", &["a"], "")]).len(), 1);
+    let up = imports::back_up(&imports::graph(&made(&parent)));
+    assert_eq!(up, [(vec!["a".to_owned(), "x".to_owned()], vec!["a".to_owned()])]);
 }
 
 #[test]
