@@ -6,10 +6,12 @@ pub(crate) mod write;
 
 use std::sync::Arc;
 
-use tessera_core::{ApiKey, ApiKeyId, AuditRecord, RevokeReason, Session};
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, PolicyRevision, RealmName, RevokeReason, Session, SigningKey,
+};
 use tessera_store::{
-    AuditBytes, Changes, ClientState, CutoffKey, NewEvent, Placed, Reads, SettingChange, Settings, Snapshot,
-    StoreError, StoredSession, UnitOfWork,
+    AuditBytes, Changes, ClientState, CutoffKey, NewEvent, Placed, PolicyFiles, Reads, SettingChange,
+    Settings, Snapshot, StoreError, StoredSession, UnitOfWork,
     backend::{Step, caught, cutoff_until, placed, remembered},
 };
 
@@ -80,7 +82,54 @@ impl Group<'_> {
         if reads.has_settings() {
             snapshot.settings.clone_from(&self.settings);
         }
+        self.whole(reads, &mut snapshot);
         snapshot
+    }
+
+    /// What is named and is more than single rows.
+    fn whole(&self, reads: &Reads, snapshot: &mut Snapshot) {
+        if reads.has_signing_keys() {
+            let mut keys = self.signing_keys.clone().unwrap_or_default();
+            for (id, key) in &self.writes.signing_keys {
+                match key {
+                    Some(key) => drop(keys.insert(*id, key.clone())),
+                    None => drop(keys.remove(id)),
+                }
+            }
+            snapshot.signing_keys = keys.into_values().collect();
+            let order = |one: &SigningKey, other: &SigningKey| {
+                (one.not_before, &one.id).cmp(&(other.not_before, &other.id))
+            };
+            snapshot.signing_keys.sort_by(order);
+        }
+        for revision in reads.policy_revisions() {
+            let files = self.policy_files(revision);
+            snapshot.policies.extend(files.map(|files| (*revision, files)));
+        }
+        for realm in reads.realm_names() {
+            snapshot.realms.push((realm.clone(), self.session_count(realm)));
+        }
+        if reads.has_events_below_floor() {
+            snapshot.events_below_floor = self.events_below_floor.clone().unwrap_or_default();
+        }
+    }
+
+    /// A policy that is kept already is not changed.
+    fn policy_files(&self, revision: &PolicyRevision) -> Option<Arc<PolicyFiles>> {
+        if let Some(kept) = self.policies.get(revision).and_then(Option::as_ref) {
+            return Some(Arc::clone(kept));
+        }
+        self.writes.policies.iter().find_map(|change| match change {
+            PolicyChange::Kept(of, files) if of == revision => Some(Arc::new(files.clone())),
+            _ => None,
+        })
+    }
+
+    fn session_count(&self, realm: &RealmName) -> u64 {
+        let counts = self.writes.counts.iter();
+        let more = counts.filter(|((of, _), _)| of == realm).map(|(_, more)| *more);
+        let loaded = self.realms.get(realm).copied().unwrap_or_default();
+        loaded.saturating_add_signed(more.sum())
     }
 
     pub(crate) fn stored(&self, session: &Arc<Session>) -> StoredSession {

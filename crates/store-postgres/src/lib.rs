@@ -42,17 +42,14 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tessera_core::{
-    ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
-};
+use tessera_core::{ApiKey, ApiKeyId, LogId, RealmName, Sequence, SessionId};
 use tessera_store::{
-    Alone, AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log,
-    NodeReport, Nodes, OtherNode, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport,
-    Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
-    StoredSession, UnitOfWork,
+    Alone, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, NodeReport, Nodes,
+    OtherNode, Page, PageRequest, Placed, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
+    SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -243,10 +240,6 @@ impl StoreReader for PostgresStore {
         read::sessions(&self.node, index, &page).await
     }
 
-    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
-        read::session_count(&self.node, realm).await
-    }
-
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
         read::walk(&self.node, visit).await
     }
@@ -257,14 +250,6 @@ impl StoreReader for PostgresStore {
         page: PageRequest<ApiKeyId>,
     ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
         read::api_keys(&self.node, realm, &page).await
-    }
-
-    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
-        read::signing_keys(&self.node).await
-    }
-
-    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-        read::policy_files(&self.node, revision).await
     }
 
     async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
@@ -285,16 +270,8 @@ impl StoreReader for PostgresStore {
         Ok(EventBatch { events, committed })
     }
 
-    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
-        read::events_below_floor(&self.node).await
-    }
-
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
         read::audit_page(&self.node, &query).await
-    }
-
-    fn audit_head(&self) -> watch::Receiver<AuditHead> {
-        self.node.audit_head()
     }
 
     fn log(&self) -> &Log {

@@ -13,7 +13,6 @@ use deadpool_postgres::{Pool, PoolError};
 use parking_lot::Mutex;
 use tessera_core::{Event, LogId, Timestamp};
 use tessera_store::{AuditHead, CutoffKey, Log, StoreError, Times, backend::decode};
-use tokio::sync::watch;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -41,7 +40,6 @@ pub(crate) struct Node {
     pub(crate) connector: Connector,
     pub(crate) pool: Pool,
     applied: Mutex<Applied>,
-    audit_head: watch::Sender<AuditHead>,
     pub(crate) beats: Beats,
     beat: AtomicU64,
     /// The last group that is known to be durable. A later group that is not durable may be visible: its wait for a
@@ -87,7 +85,6 @@ impl Node {
             log,
             connector,
             pool,
-            audit_head: watch::Sender::new(state.audit),
             applied: Mutex::new(Applied {
                 state,
                 cutoffs,
@@ -133,10 +130,6 @@ impl Node {
     /// The key of the lock that orders all writes.
     pub(crate) fn lock_key(&self) -> i64 {
         number(lock_key(self.log.id()))
-    }
-
-    pub(crate) fn audit_head(&self) -> watch::Receiver<AuditHead> {
-        self.audit_head.subscribe()
     }
 
     /// Checks that `found` follows `before`, the state applied here when the database was asked, and applies it. A
@@ -275,18 +268,12 @@ impl Node {
     /// Publishes the events that are durable. The caller holds the lock, so that they are published in order.
     fn show(&self, known: &mut Applied) {
         let durable = self.durable();
-        let has_records = |next: &Unshown| self.audit_head.borrow().position < next.audit.position;
+        let has_records = |next: &Unshown| self.log.audit_position() < next.audit.position;
         let is_shown =
             |next: &Unshown| next.number <= durable || (next.events.is_empty() && !has_records(next));
         while let Some(next) = known.unshown.pop_front_if(|next| is_shown(next)) {
             self.log.publish(next.events, &next.times, next.purged);
-            self.audit_head.send_if_modified(|head| {
-                let has_grown = head.position < next.audit.position;
-                if has_grown {
-                    *head = next.audit;
-                }
-                has_grown
-            });
+            self.log.publish_audit(next.audit);
         }
     }
 
@@ -295,11 +282,6 @@ impl Node {
     pub(crate) fn has_unshown_events(&self) -> bool {
         let known = self.applied.lock();
         known.unshown.iter().any(|next| !next.events.is_empty())
-    }
-
-    /// The last audit record that is published.
-    pub(crate) fn audit_shown(&self) -> u64 {
-        self.audit_head.borrow().position
     }
 
     /// The last group that is known to be durable.

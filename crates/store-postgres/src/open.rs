@@ -156,6 +156,7 @@ fn log(found: &Found, events: &[Row], cutoffs: &[Row]) -> Result<(Log, Cutoffs),
         revocations,
         times: state.times.clone(),
         purged: state.purged,
+        audit_head: state.audit,
         ..LogStart::empty(found.log)
     };
     Ok((Log::new(start), known))

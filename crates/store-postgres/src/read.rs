@@ -3,12 +3,10 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use deadpool_postgres::Client;
-use tessera_core::{
-    ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, Session, SessionId, SigningKey,
-};
+use tessera_core::{ApiKey, ApiKeyId, Event, RealmName, Sequence, Session, SessionId};
 use tessera_store::{
-    AuditBytes, AuditEntry, AuditLink, AuditPage, AuditQuery, Page, PageRequest, PolicyFiles, Reads,
-    SessionIndex, SessionVisitor, Snapshot, StoreError, StoredSession,
+    AuditBytes, AuditEntry, AuditLink, AuditPage, AuditQuery, Page, PageRequest, Reads, SessionIndex,
+    SessionVisitor, Snapshot, StoreError, StoredSession,
     backend::{caught, decode},
 };
 use tokio::time::timeout;
@@ -175,13 +173,6 @@ fn page_of<T, K>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> K) -> Page
     Page { items, next }
 }
 
-pub(crate) async fn session_count(node: &Node, realm: &RealmName) -> Result<u64, StoreError> {
-    let sql = "SELECT coalesce(sum(sessions), 0)::bigint FROM client WHERE realm = $1";
-    let rows = rows(node, Query::new(sql).value(realm.as_str().to_owned())).await?;
-    let count = rows.first().map(|row| get::<i64>(row, 0)).transpose()?;
-    unsigned(count.unwrap_or_default())
-}
-
 /// Shows all sessions, page after page.
 pub(crate) async fn walk(node: &Node, mut visit: SessionVisitor) -> Result<(), StoreError> {
     let sql = "SELECT body FROM session WHERE id > $1 ORDER BY id LIMIT $2";
@@ -237,28 +228,6 @@ pub(crate) async fn api_keys(
     Ok(page_of(keys, page.limit, |key| key.id))
 }
 
-pub(crate) async fn signing_keys(node: &Node) -> Result<Vec<SigningKey>, StoreError> {
-    let rows = rows(node, Query::new("SELECT body FROM signing_key")).await?;
-    let mut keys = Vec::with_capacity(rows.len());
-    for row in &rows {
-        keys.push(decode::<SigningKey>("a signing key", get(row, 0)?)?);
-    }
-    keys.sort_by(|one, other| (one.not_before, &one.id).cmp(&(other.not_before, &other.id)));
-    Ok(keys)
-}
-
-pub(crate) async fn policy_files(
-    node: &Node,
-    revision: &PolicyRevision,
-) -> Result<Option<PolicyFiles>, StoreError> {
-    let query = Query::new("SELECT files FROM policy WHERE revision = $1");
-    let rows = rows(node, query.value(revision.to_string())).await?;
-    let files = rows
-        .first()
-        .map(|row| decode("the files of a policy", get(row, 0)?));
-    files.transpose()
-}
-
 /// Committed events after `after`, up to `through`.
 pub(crate) async fn events(
     node: &Node,
@@ -281,11 +250,6 @@ pub(crate) async fn events(
     Err(damaged(&format!("the log has no event {}", after.next().0)))
 }
 
-pub(crate) async fn events_below_floor(node: &Node) -> Result<Vec<Arc<Event>>, StoreError> {
-    let query = Query::new("SELECT body FROM event WHERE seq <= $1 ORDER BY seq");
-    decoded(&rows(node, query.value(number(node.log.floor().0))).await?)
-}
-
 fn decoded(rows: &[Row]) -> Result<Vec<Arc<Event>>, StoreError> {
     let events = rows
         .iter()
@@ -296,7 +260,7 @@ fn decoded(rows: &[Row]) -> Result<Vec<Arc<Event>>, StoreError> {
 /// A part of the audit trail, up to the last record that is applied here.
 pub(crate) async fn audit_page(node: &Node, query: &AuditQuery) -> Result<AuditPage, StoreError> {
     let state = node.state();
-    let through = query.through.min(node.audit_shown());
+    let through = query.through.min(node.log.audit_position());
     let after = query.after.min(through);
     let first = after.saturating_add(1).max(state.audit_first);
     let sql = "SELECT position, previous, body FROM audit WHERE position >= $1 AND position <= $2 \

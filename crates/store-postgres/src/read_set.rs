@@ -27,6 +27,10 @@ pub(crate) struct ReadSet {
     pub(crate) clients: BTreeSet<Client>,
     pub(crate) requests: Vec<RequestKey>,
     pub(crate) settings: bool,
+    pub(crate) signing_keys: bool,
+    pub(crate) policies: BTreeSet<PolicyRevision>,
+    pub(crate) realms: BTreeSet<RealmName>,
+    pub(crate) events_below_floor: bool,
 }
 
 impl ReadSet {
@@ -39,6 +43,10 @@ impl ReadSet {
             clients: reads.client_names().iter().cloned().collect(),
             requests: reads.request_key().cloned().into_iter().collect(),
             settings: reads.has_settings(),
+            signing_keys: reads.has_signing_keys(),
+            policies: reads.policy_revisions().iter().copied().collect(),
+            realms: reads.realm_names().iter().cloned().collect(),
+            events_below_floor: reads.has_events_below_floor(),
         }
     }
 
@@ -49,6 +57,10 @@ impl ReadSet {
             && self.clients.is_empty()
             && self.requests.is_empty()
             && !self.settings
+            && !self.signing_keys
+            && self.policies.is_empty()
+            && self.realms.is_empty()
+            && !self.events_below_floor
     }
 
     pub(crate) fn add(&mut self, more: Self) {
@@ -62,6 +74,10 @@ impl ReadSet {
             }
         }
         self.settings |= more.settings;
+        self.signing_keys |= more.signing_keys;
+        self.policies.extend(more.policies);
+        self.realms.extend(more.realms);
+        self.events_below_floor |= more.events_below_floor;
     }
 }
 
@@ -79,6 +95,13 @@ pub(crate) const SETTINGS: &str = "SELECT 'setting', name, body, 0::bigint FROM 
     UNION ALL SELECT 'bound', realm, NULL, max(millis) FROM staleness_bound GROUP BY realm \
     UNION ALL SELECT 'sink', name, NULL, position FROM audit_sink \
     UNION ALL SELECT 'disabled', realm || chr(1) || client, NULL, 0 FROM client WHERE disabled";
+
+const SIGNING_KEYS: &str = "SELECT body FROM signing_key";
+const POLICIES: &str = "SELECT revision, files FROM policy WHERE revision = ANY($1)";
+const REALMS: &str =
+    "SELECT realm, coalesce(sum(sessions), 0)::bigint FROM client WHERE realm = ANY($1) GROUP BY realm";
+const EVENTS_BELOW_FLOOR: &str = "SELECT body FROM event WHERE seq <= \
+    (SELECT floor FROM commit_group ORDER BY number DESC LIMIT 1) ORDER BY seq";
 
 /// The statements that find these rows.
 pub(crate) fn queries(wanted: &ReadSet) -> Vec<Query> {
@@ -112,6 +135,20 @@ pub(crate) fn queries(wanted: &ReadSet) -> Vec<Query> {
     }
     if wanted.settings {
         queries.push(Query::new(SETTINGS));
+    }
+    if wanted.signing_keys {
+        queries.push(Query::new(SIGNING_KEYS));
+    }
+    if !wanted.policies.is_empty() {
+        let revisions = wanted.policies.iter().map(ToString::to_string);
+        queries.push(Query::new(POLICIES).value(revisions.collect::<Vec<_>>()));
+    }
+    if !wanted.realms.is_empty() {
+        let realms = wanted.realms.iter().map(|realm| realm.as_str().to_owned());
+        queries.push(Query::new(REALMS).value(realms.collect::<Vec<_>>()));
+    }
+    if wanted.events_below_floor {
+        queries.push(Query::new(EVENTS_BELOW_FLOOR));
     }
     queries
 }

@@ -110,6 +110,7 @@ impl Group<'_> {
             // No decision depends on them within a group that changes them.
             snapshot.settings = Some(read::settings(self.db)?);
         }
+        read::whole(self, self.state.meta.floor, reads, &mut snapshot)?;
         Ok(snapshot)
     }
 

@@ -42,16 +42,14 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sled::Db;
-use tessera_core::{
-    ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
-};
+use tessera_core::{ApiKey, ApiKeyId, RealmName, Sequence, SessionId, Timestamp};
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, Page,
-    PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
-    SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
+    AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, Page, PageRequest, Placed,
+    Priority, PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError,
+    StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::sleep,
 };
 
@@ -248,8 +246,13 @@ impl SledStore {
 
 #[async_trait]
 impl StoreReader for SledStore {
-    // On the caller's thread: it takes microseconds, and most rows are in the cache.
     async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
+        if read::is_long(&reads) {
+            return self
+                .read_apart(move |db, shared| read::snapshot(db, shared, &reads))
+                .await;
+        }
+        // On the caller's thread: it takes microseconds, and most rows are in the cache.
         self.shared.read(|db| read::snapshot(db, &self.shared, &reads))
     }
 
@@ -268,12 +271,6 @@ impl StoreReader for SledStore {
             .await
     }
 
-    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
-        let realm = realm.clone();
-        self.read_apart(move |db, _| read::session_count(db, &realm))
-            .await
-    }
-
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
         walk::start(Arc::clone(&self.shared), visit).await
     }
@@ -285,16 +282,6 @@ impl StoreReader for SledStore {
     ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
         let realm = realm.clone();
         self.read_apart(move |db, _| read::api_keys(db, &realm, &page))
-            .await
-    }
-
-    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
-        self.shared.read(read::signing_keys)
-    }
-
-    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-        let revision = *revision;
-        self.read_apart(move |db, _| read::policy_files(db, &revision))
             .await
     }
 
@@ -322,20 +309,11 @@ impl StoreReader for SledStore {
         Ok(EventBatch { events, committed })
     }
 
-    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
-        self.read_apart(|db, shared| read::events_below_floor(db, shared.log.floor()))
-            .await
-    }
-
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
         let (shared, archive) = (Arc::clone(&self.shared), self.archiver.archive().clone());
         tokio::task::spawn_blocking(move || archiving::page(&shared, &archive, &query))
             .await
             .unwrap_or_else(|error| Err(failed(error)))
-    }
-
-    fn audit_head(&self) -> watch::Receiver<AuditHead> {
-        self.shared.audit_head()
     }
 
     fn log(&self) -> &Log {

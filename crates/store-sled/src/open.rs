@@ -97,6 +97,7 @@ pub(super) fn open(
         revocations: found.revocations,
         times: found.times,
         purged: meta.purged,
+        audit_head: meta.audit,
     });
     let shared = Arc::new(Shared::new(disk.db().clone(), log, &meta, found.policy));
     Ok((disk, shared, meta))

@@ -27,7 +27,7 @@ use super::{
 pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapshot, StoreError> {
     let mut snapshot = Snapshot {
         head: shared.log.committed(),
-        audit_head: *shared.audit_head().borrow(),
+        audit_head: *shared.log.audit_head().borrow(),
         policy: shared.policy(),
         times: shared.log.times(),
         ..Snapshot::default()
@@ -70,17 +70,68 @@ pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapsh
     if reads.has_settings() {
         snapshot.settings = Some(settings(db)?);
     }
+    whole(db, shared.log.floor(), reads, &mut snapshot)?;
     Ok(snapshot)
 }
 
-/// How many sessions of a realm there are, by the counts of its clients.
-pub(super) fn session_count(db: &Db, realm: &RealmName) -> Result<u64, StoreError> {
-    let mut sessions: u64 = 0;
-    for count in db.scan_prefix(rows::session_count_prefix(realm)).values() {
-        let count: u64 = rows::decode("a number of sessions", &count.map_err(failed)?)?;
-        sessions = sessions.saturating_add(count);
+/// Whether reading it takes longer than a caller's thread should be used for: it has many rows, or large ones.
+pub(super) fn is_long(reads: &Reads) -> bool {
+    !reads.policy_revisions().is_empty() || !reads.realm_names().is_empty() || reads.has_events_below_floor()
+}
+
+/// Rows that can be read: those on the disk, or those with what a group wrote over them.
+pub(super) trait Rows {
+    fn one<T: DeserializeOwned>(&self, what: &str, key: &[u8]) -> Result<Option<T>, StoreError>;
+
+    /// The rows whose keys are from `from` to before `to`, in order.
+    fn between<T: DeserializeOwned>(&self, what: &str, from: &[u8], to: &[u8]) -> Result<Vec<T>, StoreError>;
+}
+
+impl Rows for Db {
+    fn one<T: DeserializeOwned>(&self, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
+        row(self, what, key)
     }
-    Ok(sessions)
+
+    fn between<T: DeserializeOwned>(&self, what: &str, from: &[u8], to: &[u8]) -> Result<Vec<T>, StoreError> {
+        let values = self.range(from..to).values();
+        values
+            .map(|value| rows::decode(what, &value.map_err(failed)?))
+            .collect()
+    }
+}
+
+/// What is named and is more than single rows. `floor` is that of the log.
+pub(super) fn whole(
+    rows: &impl Rows,
+    floor: Sequence,
+    reads: &Reads,
+    snapshot: &mut Snapshot,
+) -> Result<(), StoreError> {
+    if reads.has_signing_keys() {
+        snapshot.signing_keys = signing_keys(rows)?;
+    }
+    for revision in reads.policy_revisions() {
+        let files = policy_files(rows, revision)?;
+        snapshot
+            .policies
+            .extend(files.map(|files| (*revision, Arc::new(files))));
+    }
+    for realm in reads.realm_names() {
+        snapshot.realms.push((realm.clone(), session_count(rows, realm)?));
+    }
+    if reads.has_events_below_floor() {
+        let (from, to) = (rows::event_key(Sequence(0)), rows::event_key(floor.next()));
+        let events: Vec<Event> = rows.between("an event", &from, &to)?;
+        snapshot.events_below_floor = events.into_iter().map(Arc::new).collect();
+    }
+    Ok(())
+}
+
+/// How many sessions of a realm there are, by the counts of its clients.
+fn session_count(rows: &impl Rows, realm: &RealmName) -> Result<u64, StoreError> {
+    let prefix = rows::session_count_prefix(realm);
+    let counts: Vec<u64> = rows.between("a number of sessions", &prefix, &rows::end_of(&prefix))?;
+    Ok(counts.into_iter().fold(0, u64::saturating_add))
 }
 
 /// The keys that begin with `prefix`.
@@ -176,14 +227,17 @@ pub(super) fn sessions_after(
         .collect()
 }
 
-pub(super) fn policy_files(db: &Db, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-    let Some(kept) = row::<PolicyRow>(db, "a policy", &rows::policy_key(revision))? else {
+pub(super) fn policy_files(
+    rows: &impl Rows,
+    revision: &PolicyRevision,
+) -> Result<Option<PolicyFiles>, StoreError> {
+    let Some(kept) = rows.one::<PolicyRow>("a policy", &rows::policy_key(revision))? else {
         return Ok(None);
     };
     let mut bytes = Vec::new();
     for part in 0..kept.parts {
         // Between reading the row and reading its parts, the policy may have been removed.
-        match row::<Vec<u8>>(db, "a part of a policy", &rows::policy_part_key(revision, part))? {
+        match rows.one::<Vec<u8>>("a part of a policy", &rows::policy_part_key(revision, part))? {
             Some(part) => bytes.extend_from_slice(&part),
             None => return Ok(None),
         }
@@ -228,12 +282,9 @@ pub(super) fn api_keys(
     collect_page(found, page.limit, |key: &ApiKey| key.id)
 }
 
-pub(super) fn signing_keys(db: &Db) -> Result<Vec<SigningKey>, StoreError> {
-    let mut keys = db
-        .scan_prefix([Table::SigningKey as u8])
-        .values()
-        .map(|value| rows::decode("a signing key", &value.map_err(failed)?))
-        .collect::<Result<Vec<SigningKey>, _>>()?;
+pub(super) fn signing_keys(rows: &impl Rows) -> Result<Vec<SigningKey>, StoreError> {
+    let prefix = [Table::SigningKey as u8];
+    let mut keys: Vec<SigningKey> = rows.between("a signing key", &prefix, &rows::end_of(&prefix))?;
     keys.sort_by(|one, other| (one.not_before, &one.id).cmp(&(other.not_before, &other.id)));
     Ok(keys)
 }
@@ -268,14 +319,6 @@ pub(super) fn events(
             detail: format!("the log has no event {}", expected.0),
         })
     }
-}
-
-/// Events up to `floor`, in order.
-pub(super) fn events_below_floor(db: &Db, floor: Sequence) -> Result<Vec<Arc<Event>>, StoreError> {
-    db.range(rows::event_key(Sequence(0))..=rows::event_key(floor))
-        .values()
-        .map(|value| Ok(Arc::new(rows::decode("an event", &value.map_err(failed)?)?)))
-        .collect()
 }
 
 /// Continues a query through the audit records that are in the rows. The requested records must be committed.

@@ -8,8 +8,7 @@ use std::{
 use parking_lot::{Condvar, Mutex, RwLock};
 use sled::Db;
 use tessera_core::PolicyRevision;
-use tessera_store::{AuditHead, Log, StoreError, backend::caught};
-use tokio::sync::watch;
+use tessera_store::{Log, StoreError, backend::caught};
 
 use super::{
     api_keys::ApiKeys,
@@ -23,7 +22,6 @@ pub(super) struct Shared {
     /// until no reader is left.
     db: RwLock<Option<Db>>,
     healthy: AtomicBool,
-    audit_head: watch::Sender<AuditHead>,
     archive: Mutex<Option<Place>>,
     policy: Mutex<Option<PolicyRevision>>,
     /// Whether the writer works on a group that a caller waits for.
@@ -41,7 +39,6 @@ impl Shared {
         Self {
             db: RwLock::new(Some(db)),
             healthy: AtomicBool::new(true),
-            audit_head: watch::Sender::new(meta.audit),
             archive: Mutex::new(meta.archive),
             policy: Mutex::new(policy),
             is_awaited: Mutex::new(false),
@@ -90,12 +87,7 @@ impl Shared {
 
     /// The last position of the audit trail that is durable.
     pub(super) fn audit_committed(&self) -> u64 {
-        self.audit_head.borrow().position
-    }
-
-    /// The last record of the audit trail that is durable.
-    pub(super) fn audit_head(&self) -> watch::Receiver<AuditHead> {
-        self.audit_head.subscribe()
+        self.log.audit_position()
     }
 
     /// Where the audit records are that left the rows.
@@ -147,11 +139,7 @@ impl Shared {
     pub(super) fn publish(&self, finished: Finished) -> State {
         let Finished { events, state, .. } = finished;
         self.group.store(state.meta.group, Ordering::SeqCst);
-        self.audit_head.send_if_modified(|head| {
-            let has_grown = *head != state.meta.audit;
-            *head = state.meta.audit;
-            has_grown
-        });
+        self.log.publish_audit(state.meta.audit);
         self.policy.lock().clone_from(&state.policy);
         self.log.publish(events, &state.times, state.meta.purged);
         state

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tessera_core::SPANS;
 use tracing::{Instrument, Span, field::Empty};
 
-use crate::unit::{Decision, Snapshot};
+use crate::{snapshot::Snapshot, unit::Decision};
 
 /// A span around one commit; empty if no traces are collected, or if this call is not traced.
 pub(crate) struct CommitSpan {

@@ -21,7 +21,9 @@ mod memory;
 mod node;
 mod nodes;
 mod page;
+mod reads;
 mod record;
+mod snapshot;
 mod store;
 mod times;
 mod unit;
@@ -34,13 +36,12 @@ pub use memory::MemoryStore;
 pub use node::{Alone, NodeFence, NodeReport, OtherNode, SubscriberKey, SubscriberState};
 pub use nodes::Nodes;
 pub use page::{Page, PageRequest, SessionIndex};
+pub use reads::Reads;
 pub use record::{
     CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport,
     RequestKey, RequestRecord, Settings, StoreHealth,
 };
+pub use snapshot::{ClientState, Snapshot, StoredSession};
 pub use store::{SessionVisitor, Store, StoreReader};
 pub use times::{Outage, Times};
-pub use unit::{
-    Changes, ClientChange, ClientState, Decision, Placed, Priority, Reads, SettingChange, Snapshot,
-    StoredSession, UnitOfWork,
-};
+pub use unit::{Changes, ClientChange, Decision, Placed, Priority, SettingChange, UnitOfWork};

@@ -1,4 +1,4 @@
-//! The part of the revocation log that is held in memory: one struct for all backends.
+//! The part of the revocation log that is held in memory, and where the audit trail ends: one struct for all backends.
 
 pub(crate) mod cutoff;
 mod recent;
@@ -14,12 +14,13 @@ use tokio::sync::watch;
 
 use self::recent::Recent;
 use crate::{
+    audit::AuditHead,
     caught::caught,
     record::{CommitObserver, CommittedGroup},
     times::Times,
 };
 
-/// The end of the log, its newest events, and what is revoked now.
+/// The end of the log, its newest events, what is revoked now, and the end of the audit trail.
 pub struct Log {
     id: LogId,
     committed: watch::Sender<Sequence>,
@@ -28,6 +29,7 @@ pub struct Log {
     revocations: Arc<RwLock<Revocations>>,
     times: Mutex<Times>,
     purged: Mutex<Option<Timestamp>>,
+    audit_head: watch::Sender<AuditHead>,
     observer: RwLock<Option<CommitObserver>>,
 }
 
@@ -48,6 +50,8 @@ pub struct LogStart {
     pub times: Times,
     /// Up to which time the store is purged.
     pub purged: Option<Timestamp>,
+    /// The last record of the audit trail.
+    pub audit_head: AuditHead,
 }
 
 impl LogStart {
@@ -62,6 +66,7 @@ impl LogStart {
             revocations: Revocations::default(),
             times: Times::default(),
             purged: None,
+            audit_head: AuditHead::EMPTY,
         }
     }
 }
@@ -92,6 +97,18 @@ impl Log {
     #[must_use]
     pub fn floor(&self) -> Sequence {
         Sequence(self.floor.load(Ordering::SeqCst))
+    }
+
+    /// The last audit record that is durable; the receiver is woken when there is a new one.
+    #[must_use]
+    pub fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.audit_head.subscribe()
+    }
+
+    /// The position of the last audit record that is durable.
+    #[must_use]
+    pub fn audit_position(&self) -> u64 {
+        self.audit_head.borrow().position
     }
 
     /// What is revoked now. An event is applied at the latest when it is durable, and possibly a moment earlier, which
@@ -141,6 +158,7 @@ impl Log {
             revocations: Arc::new(RwLock::new(start.revocations)),
             times: Mutex::new(start.times),
             purged: Mutex::new(start.purged),
+            audit_head: watch::Sender::new(start.audit_head),
             observer: RwLock::default(),
         }
     }
@@ -172,6 +190,17 @@ impl Log {
         };
         self.recent.lock().extend(events);
         self.committed.send_replace(last);
+    }
+
+    /// Publishes the end of the audit trail that is durable now. An earlier one changes nothing.
+    pub fn publish_audit(&self, head: AuditHead) {
+        self.audit_head.send_if_modified(|known| {
+            let has_grown = known.position < head.position;
+            if has_grown {
+                *known = head;
+            }
+            has_grown
+        });
     }
 
     /// Calls the observer for a group that is durable. A panic of the observer does not reach the backend.

@@ -15,22 +15,21 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
-use tessera_core::{
-    ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
-};
-use tokio::sync::watch;
+use tessera_core::{ApiKey, ApiKeyId, Event, LogId, RealmName, Sequence, SessionId};
 
 use self::tables::Tables;
 use crate::{
-    audit::{AuditHead, AuditPage, AuditQuery},
+    audit::{AuditPage, AuditQuery},
     backup::{BackupEnd, BackupError, BackupRecord, BackupVisitor},
     caught::caught,
     error::StoreError,
     log::{Log, LogStart},
     page::{Page, PageRequest, SessionIndex},
-    record::{CommittedGroup, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
+    reads::Reads,
+    record::{CommittedGroup, EventBatch, PurgeBefore, PurgeReport, StoreHealth},
+    snapshot::{Snapshot, StoredSession},
     store::{SessionVisitor, Store, StoreReader},
-    unit::{Placed, Reads, Snapshot, Step, StoredSession, UnitOfWork},
+    unit::{Placed, Step, UnitOfWork},
 };
 
 /// A store that lives as long as its process.
@@ -38,7 +37,6 @@ pub struct MemoryStore {
     /// `None` once the store is closed. Held for the length of a unit, never across an await.
     tables: Mutex<Option<Tables>>,
     log: Log,
-    audit_head: watch::Sender<AuditHead>,
 }
 
 impl MemoryStore {
@@ -53,19 +51,16 @@ impl MemoryStore {
         Self {
             tables: Mutex::new(Some(Tables::default())),
             log: Log::new(LogStart::empty(LogId::from_bytes(id))),
-            audit_head: watch::Sender::new(AuditHead::EMPTY),
         }
     }
 
     /// The store with the state of a backup, in the log of that state.
     #[must_use]
     pub fn from_backup(records: impl IntoIterator<Item = BackupRecord>, end: BackupEnd) -> Self {
-        let audit_head = end.audit_head;
         let (tables, start) = Tables::of_backup(records, end);
         Self {
             tables: Mutex::new(Some(tables)),
             log: Log::new(start),
-            audit_head: watch::Sender::new(audit_head),
         }
     }
 
@@ -99,7 +94,7 @@ impl MemoryStore {
                     let placed = Placed::between(before, tables.last);
                     self.observe(&events, began);
                     self.log.publish(events, &tables.times, tables.purged);
-                    self.audit_head.send_replace(tables.audit_head);
+                    self.log.publish_audit(tables.audit_head);
                     return Ok(placed);
                 }
             }
@@ -137,14 +132,6 @@ impl StoreReader for MemoryStore {
         })
     }
 
-    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
-        self.look(|tables| {
-            let counts = tables.session_counts.iter();
-            let of_realm = counts.filter(|((of, _), _)| of == realm);
-            of_realm.map(|(_, sessions)| sessions).sum()
-        })
-    }
-
     async fn walk_sessions(&self, mut visit: SessionVisitor) -> Result<(), StoreError> {
         let sessions: Vec<_> = self.look(|tables| tables.sessions.values().cloned().collect())?;
         let walk = move || sessions.iter().try_for_each(|session| visit(session));
@@ -164,19 +151,6 @@ impl StoreReader for MemoryStore {
         self.look(|tables| page_of(&tables.api_keys, &page, |key| key.realm == *realm))
     }
 
-    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
-        let mut keys: Vec<_> = self.look(|tables| tables.signing_keys.values().cloned().collect())?;
-        keys.sort_by(|one: &SigningKey, other| (one.not_before, &one.id).cmp(&(other.not_before, &other.id)));
-        Ok(keys)
-    }
-
-    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-        self.look(|tables| {
-            let kept = tables.policies.get(revision);
-            kept.map(|kept| kept.files.as_ref().clone())
-        })
-    }
-
     async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
         self.look(|tables| {
             if after < self.log.floor() {
@@ -188,13 +162,6 @@ impl StoreReader for MemoryStore {
                 committed: tables.last,
             })
         })?
-    }
-
-    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
-        self.look(|tables| {
-            let below = tables.events.range(..=self.log.floor());
-            below.map(|(_, event)| Arc::clone(event)).collect()
-        })
     }
 
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
@@ -218,10 +185,6 @@ impl StoreReader for MemoryStore {
                 through: if is_all { through } else { last },
             }
         })
-    }
-
-    fn audit_head(&self) -> watch::Receiver<AuditHead> {
-        self.audit_head.subscribe()
     }
 
     fn log(&self) -> &Log {

@@ -7,10 +7,9 @@ use parking_lot::Mutex;
 use tessera_core::{
     ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, Sequence, Session, SessionId, SigningKey,
 };
-use tokio::sync::watch;
 
 use crate::{
-    audit::{AuditHead, AuditPage, AuditQuery},
+    audit::{AuditPage, AuditQuery},
     backup::{BackupEnd, BackupError, BackupVisitor},
     commit_span::CommitSpan,
     error::StoreError,
@@ -18,8 +17,10 @@ use crate::{
     node::{Alone, OtherNode},
     nodes::Nodes,
     page::{Page, PageRequest, SessionIndex},
+    reads::Reads,
     record::{EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
-    unit::{Changes, Decision, Placed, Priority, Reads, Snapshot, StoredSession, UnitOfWork},
+    snapshot::{Snapshot, StoredSession},
+    unit::{Changes, Decision, Placed, Priority, UnitOfWork},
 };
 
 /// A visitor that is shown each session.
@@ -32,7 +33,8 @@ pub trait StoreReader: Send + Sync + 'static {
     /// acknowledges it. A caller whose decision depends on what it reads decides within a unit of work.
     async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError>;
 
-    /// An API key. Each call of a client reads one, so backends keep recently read ones decoded.
+    /// An API key. Each call of a client reads one, so this is not a [read](Self::read) like others: backends keep
+    /// recently read ones decoded, and share them.
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
         let snapshot = self.read(Reads::default().api_key(*id)).await?;
         Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
@@ -45,10 +47,6 @@ pub trait StoreReader: Send + Sync + 'static {
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError>;
 
-    /// How many sessions of a realm there are, including those that ended and are not removed yet. It reads a number
-    /// for each client, and no session.
-    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError>;
-
     /// Shows all sessions of all realms to `visit`, in the order of their ids, until it breaks off. The visitor is
     /// called on a separate thread, which yields to threads that answer calls. It may block.
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError>;
@@ -60,21 +58,11 @@ pub trait StoreReader: Send + Sync + 'static {
         page: PageRequest<ApiKeyId>,
     ) -> Result<Page<ApiKey, ApiKeyId>, StoreError>;
 
-    /// All signing keys of all realms, oldest first.
-    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError>;
-
-    /// The files of a policy that is or was in force, for as long as audit records can name it.
-    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError>;
-
     /// Up to `limit` committed events after `after`, in order.
     ///
     /// # Errors
     /// [`StoreError::EventsForgotten`] if events after `after` have been removed.
     async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError>;
-
-    /// Events below the floor of the log that still matter: their end is so far ahead that the log is not kept for
-    /// them.
-    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError>;
 
     /// A part of the audit trail. Records that were too old to be kept are skipped.
     ///
@@ -82,10 +70,7 @@ pub trait StoreReader: Send + Sync + 'static {
     /// [`StoreError::Damaged`] if records that should exist are missing, or are not what was written.
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError>;
 
-    /// The last audit record that is durable; the receiver is woken when there is a new one.
-    fn audit_head(&self) -> watch::Receiver<AuditHead>;
-
-    /// The part of the revocation log that is held in memory.
+    /// The part of the revocation log that is held in memory, and the end of the audit trail.
     fn log(&self) -> &Log;
 
     /// What a backend offers that several processes write to. `None`: only this process writes to it.
@@ -103,7 +88,7 @@ pub trait Store: StoreReader {
 
     /// Removes what is expired, at most `limit` rows; call again while [`PurgeReport::more`]. Events are removed oldest
     /// first, up to the first that still matters, so that the log has no gap. Events that matter for days to come stay
-    /// below the floor, where only [`events_below_floor`](StoreReader::events_below_floor) finds them.
+    /// below the floor, where only [`Reads::events_below_floor`] finds them.
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError>;
 
     /// Shows everything that is kept to `visit`, while others keep writing, and returns the one position whose state
@@ -227,5 +212,44 @@ impl dyn Store {
     pub async fn session(&self, id: SessionId) -> Result<Option<StoredSession>, StoreError> {
         let snapshot = self.read(Reads::default().session(id)).await?;
         Ok(snapshot.sessions.into_iter().next())
+    }
+
+    /// All signing keys of all realms, oldest first.
+    ///
+    /// # Errors
+    /// Fails if the store can't be read.
+    pub async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        let snapshot = self.read(Reads::default().signing_keys()).await?;
+        Ok(snapshot.signing_keys)
+    }
+
+    /// See [`Reads::policy`].
+    ///
+    /// # Errors
+    /// Fails if the store can't be read.
+    pub async fn policy_files(
+        &self,
+        revision: &PolicyRevision,
+    ) -> Result<Option<Arc<PolicyFiles>>, StoreError> {
+        let snapshot = self.read(Reads::default().policy(*revision)).await?;
+        Ok(snapshot.policy_files(revision).cloned())
+    }
+
+    /// How many sessions of a realm there are, including those that ended and are not removed yet.
+    ///
+    /// # Errors
+    /// Fails if the store can't be read.
+    pub async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
+        let snapshot = self.read(Reads::default().realm(realm.clone())).await?;
+        Ok(snapshot.session_count(realm))
+    }
+
+    /// See [`Reads::events_below_floor`].
+    ///
+    /// # Errors
+    /// Fails if the store can't be read.
+    pub async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        let snapshot = self.read(Reads::default().events_below_floor()).await?;
+        Ok(snapshot.events_below_floor)
     }
 }

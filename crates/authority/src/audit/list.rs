@@ -188,6 +188,6 @@ impl AuditTrail {
     /// The position of the last audit record.
     #[must_use]
     pub fn audit_position(&self) -> u64 {
-        self.shared.store.audit_head().borrow().position
+        self.shared.store.log().audit_position()
     }
 }

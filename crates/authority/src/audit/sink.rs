@@ -104,7 +104,7 @@ impl AuditSinks {
     /// The last record; the receiver is woken when a new one is appended.
     #[must_use]
     pub fn head(&self) -> watch::Receiver<AuditHead> {
-        self.store.audit_head()
+        self.store.log().audit_head()
     }
 
     /// A sink has everything up to `position`: visible at once, and stored by

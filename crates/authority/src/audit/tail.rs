@@ -114,14 +114,14 @@ impl AuditTrail {
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(AuditTail {
-            head: self.shared.store.audit_head(),
+            head: self.shared.store.log().audit_head(),
             draining: self.shared.draining.subscribe(),
             checks,
             position: start.after.unwrap_or_else(|| self.audit_position()),
             with_digests: start.with_digests,
             end: start
                 .stops_at_end
-                .then(|| *self.shared.store.audit_head().borrow()),
+                .then(|| *self.shared.store.log().audit_head().borrow()),
             signs_after: None,
             records: 0,
             batch: VecDeque::new(),

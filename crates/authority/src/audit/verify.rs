@@ -307,7 +307,7 @@ impl AuditTrail {
     ) -> Result<Result<TrailReport, TrailFault>, AuditError> {
         self.shared.require(principal, &Permission::ReadAudit)?;
         let entered = self.heavy.enter(principal).await?;
-        let head = *self.shared.store.audit_head().borrow();
+        let head = *self.shared.store.log().audit_head().borrow();
         let mut check = TrailCheck::new(
             self.shared
                 .server_keys

@@ -168,7 +168,7 @@ impl Policies {
         decision: DecisionId,
     ) -> Result<Option<AuditRecord>, Unavailable> {
         let at = decision.made_at();
-        let last = self.shared.store.audit_head().borrow().position;
+        let last = self.shared.store.log().audit_position();
         let mut query = AuditQuery {
             through: last,
             from: at,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tessera_core::{ApiKey, ClientName, KeyId, KeyStatus, Seconds, SigningKey};
+use tessera_core::{ApiKey, ClientName, KeyId, KeyStatus, Seconds, Sequence, SigningKey};
 use tessera_store::{Changes, ClientChange, Decision, PageRequest, Reads, Snapshot};
 
 use super::state::{Shared, client_state, settings};
-use crate::fixture::{api_key, api_key_id, at, realm, write};
+use crate::fixture::{api_key, api_key_id, at, realm, session, session_revoked, write};
 
 async fn put_api_key(store: &Shared, key: ApiKey) {
     let changes = Changes {
@@ -139,8 +139,8 @@ pub async fn clients_are_disabled_and_enabled(store: &Shared) {
     assert!(!client_state(store, "production", "client:app").await.is_disabled);
 }
 
-pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
-    let key = |name: &str, second| SigningKey {
+fn signing_key(name: &str, second: i64) -> SigningKey {
+    SigningKey {
         id: KeyId::parse(&format!("k4.pid.{}", name.repeat(44))).unwrap(),
         realm: realm("production"),
         public: "k4.public.x".to_owned(),
@@ -152,7 +152,11 @@ pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
         not_before: at(second),
         not_after: None,
         token_ttl_max: Seconds::DAY,
-    };
+    }
+}
+
+pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
+    let key = signing_key;
     for key in [key("b", 1), key("a", 3), key("c", 2)] {
         put_signing_key(store, key).await;
     }
@@ -171,6 +175,38 @@ pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
     };
     write(store, removed).await;
     assert_eq!(store.signing_keys().await.unwrap(), [key("b", 1), key("a", 3)]);
+}
+
+pub async fn a_decision_reads_the_signing_keys_that_units_before_it_wrote(store: &Shared) {
+    for key in [signing_key("a", 1), signing_key("b", 2)] {
+        put_signing_key(store, key).await;
+    }
+    let active = SigningKey {
+        status: KeyStatus::Active,
+        ..signing_key("b", 2)
+    };
+    let changes = Changes {
+        signing_keys: vec![active.clone(), signing_key("c", 3)],
+        removed_signing_keys: vec![signing_key("a", 1).id],
+        events: vec![session_revoked(&session(1), 100)],
+        ..Changes::default()
+    };
+    let change = move |_: &Snapshot| Decision::Commit(changes.clone(), ());
+    // The position shows which of both was decided first; they may be in one group.
+    let read = |state: &Snapshot| Decision::Abort((state.head(), state.signing_keys.clone()));
+    let reads = || Reads::default().signing_keys();
+    let (_, found) = tokio::join!(
+        store.commit(Reads::default(), change),
+        store.commit(reads(), read)
+    );
+    let ((head, found), _) = found.unwrap();
+    let after = [active, signing_key("c", 3)];
+    if head == Sequence(0) {
+        assert_eq!(found, [signing_key("a", 1), signing_key("b", 2)]);
+    } else {
+        assert_eq!(found, after);
+    }
+    assert_eq!(store.read(reads()).await.unwrap().signing_keys, after);
 }
 
 async fn put_signing_key(store: &Shared, key: SigningKey) {

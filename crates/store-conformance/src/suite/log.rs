@@ -137,6 +137,9 @@ pub async fn an_event_dated_years_ahead_does_not_keep_those_behind_it(store: &Sh
     // A follower that begins now still gets them.
     let left = store.events_below_floor().await.unwrap();
     assert_eq!(sequences(&left), [1, 2]);
+    let decide = |state: &Snapshot| Decision::Abort(state.events_below_floor.clone());
+    let reads = Reads::default().events_below_floor();
+    assert_eq!(store.commit(reads, decide).await.unwrap().0, left);
     assert_eq!(purge(store, 101).await.events, 1);
     assert_eq!(purge(store, years + 1).await.events, 2);
     assert!(store.events_below_floor().await.unwrap().is_empty());

@@ -1,12 +1,12 @@
 //! Policies, and what is kept once for the whole store.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tessera_core::PolicyRevision;
+use tessera_core::{PolicyRevision, Sequence};
 use tessera_store::{Changes, Decision, PolicyFiles, Reads, SettingChange, Snapshot};
 
 use super::state::{Shared, set, settings};
-use crate::fixture::{at, purge_before, realm, write};
+use crate::fixture::{at, purge_before, realm, session, session_revoked, write};
 
 /// A grant by another policy must not be committed.
 pub async fn the_policy_in_force_is_what_was_committed_last(store: &Shared) {
@@ -57,7 +57,7 @@ pub async fn policies_are_kept_whole(store: &Shared) {
     write(store, twice).await;
     assert_eq!(
         store.policy_files(&revision(1)).await.unwrap(),
-        Some(policy_files(1))
+        Some(Arc::new(policy_files(1)))
     );
     assert_eq!(settings(store).await.policy_reconciled, None);
     reconcile(store, 1, 10).await;
@@ -65,12 +65,36 @@ pub async fn policies_are_kept_whole(store: &Shared) {
     assert_eq!(settings(store).await.policy_reconciled, Some(revision(2)));
     assert_eq!(
         store.policy_files(&revision(1)).await.unwrap(),
-        Some(policy_files(1))
+        Some(Arc::new(policy_files(1)))
     );
     assert_eq!(
         store.policy_files(&revision(2)).await.unwrap(),
-        Some(policy_files(2))
+        Some(Arc::new(policy_files(2)))
     );
+}
+
+pub async fn a_decision_reads_the_policies_that_units_before_it_kept(store: &Shared) {
+    reconcile(store, 1, 10).await;
+    let keep = |_: &Snapshot| {
+        let changes = Changes {
+            policies: vec![(revision(2), policy_files(2)), (revision(1), Vec::new())],
+            events: vec![session_revoked(&session(1), 100)],
+            ..Changes::default()
+        };
+        Decision::Commit(changes, ())
+    };
+    let reads = || Reads::default().policy(revision(1)).policy(revision(2));
+    // The position shows which of both was decided first; they may be in one group.
+    let read = |state: &Snapshot| Decision::Abort((state.head(), state.policies.clone()));
+    let (_, found) = tokio::join!(store.commit(reads(), keep), store.commit(reads(), read));
+    let ((head, found), _) = found.unwrap();
+    let kept = |numbers: std::ops::RangeInclusive<u8>| -> Vec<_> {
+        numbers
+            .map(|number| (revision(number), Arc::new(policy_files(number))))
+            .collect()
+    };
+    assert!(found == kept(1..=if head == Sequence(0) { 1 } else { 2 }));
+    assert!(store.read(reads()).await.unwrap().policies == kept(1..=2));
 }
 
 pub async fn the_last_staleness_bound_of_a_realm_is_kept(store: &Shared) {
@@ -97,7 +121,7 @@ pub async fn a_purge_removes_policies_that_were_replaced(store: &Shared) {
         let mut kept = Vec::new();
         for number in 1..=3 {
             if let Some(files) = store.policy_files(&revision(number)).await.unwrap() {
-                assert_eq!(files, policy_files(number));
+                assert_eq!(*files, policy_files(number));
                 kept.push(number);
             }
         }

@@ -93,7 +93,7 @@ pub async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared)
 }
 
 pub async fn each_audit_record_is_linked_to_those_before_it(store: &Shared) {
-    let mut head = store.audit_head();
+    let mut head = store.log().audit_head();
     assert_eq!(*head.borrow(), AuditHead::EMPTY);
     for second in 1..=5 {
         put_audit(store, second).await;

@@ -298,7 +298,11 @@ pub async fn the_sessions_of_a_client_are_counted(store: &Shared) {
     }
     async fn count_of(store: &Shared, realm: &str) -> u64 {
         let realm = realm.parse().unwrap();
-        store.session_count(&realm).await.unwrap()
+        let read = store.session_count(&realm).await.unwrap();
+        let named = Reads::default().realm(realm.clone());
+        let decide = move |state: &Snapshot| Decision::Abort(state.session_count(&realm));
+        assert_eq!(store.commit(named, decide).await.unwrap().0, read);
+        read
     }
     assert_eq!(count(store).await, 0);
     let (one, two) = (session(1), session(2));

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tessera_core::{ApiKey, Session};
+use tessera_core::{ApiKey, RealmName, Session, SigningKey};
 use tessera_store::{ClientState, Reads, RequestRecord, StoreError, backend::decode};
 use tokio_postgres::Row;
 
 use super::overlay::Group;
 use crate::{
-    read_set::{ReadSet, client_in, request_in, settings},
-    state::{get, unsigned},
+    read_set::{ReadSet, client_in, request_in, revision_in, settings},
+    state::{damaged, get, unsigned},
 };
 
 impl Group<'_> {
@@ -17,6 +17,8 @@ impl Group<'_> {
     pub(crate) fn wanted(&self, reads: &Reads) -> ReadSet {
         let mut wanted = ReadSet {
             settings: reads.has_settings() && self.settings.is_none(),
+            signing_keys: reads.has_signing_keys() && self.signing_keys.is_none(),
+            events_below_floor: reads.has_events_below_floor() && self.events_below_floor.is_none(),
             ..ReadSet::default()
         };
         for id in reads.session_ids() {
@@ -42,6 +44,12 @@ impl Group<'_> {
         let request = reads.request_key();
         let request = request.filter(|key| !self.requests.contains_key(*key));
         wanted.requests.extend(request.cloned());
+        let policies = reads.policy_revisions().iter();
+        let policies = policies.filter(|revision| !self.policies.contains_key(*revision));
+        wanted.policies.extend(policies.copied());
+        let realms = reads.realm_names().iter();
+        let realms = realms.filter(|realm| !self.realms.contains_key(*realm));
+        wanted.realms.extend(realms.cloned());
         wanted
     }
 
@@ -63,6 +71,21 @@ impl Group<'_> {
         self.take_requests(wanted, &next(!wanted.requests.is_empty()))?;
         if wanted.settings {
             self.settings = Some(settings(&next(true))?);
+        }
+        if wanted.signing_keys {
+            let keys = next(true);
+            let keys = keys.iter().map(|row| decode("a signing key", get(row, 0)?));
+            let keys = keys.map(|key| key.map(|key: SigningKey| (key.id, key)));
+            self.signing_keys = Some(keys.collect::<Result<_, StoreError>>()?);
+        }
+        self.take_policies(wanted, &next(!wanted.policies.is_empty()))?;
+        self.take_realms(wanted, &next(!wanted.realms.is_empty()))?;
+        if wanted.events_below_floor {
+            let events = next(true);
+            let events = events
+                .iter()
+                .map(|row| decode("an event", get(row, 0)?).map(Arc::new));
+            self.events_below_floor = Some(events.collect::<Result<_, StoreError>>()?);
         }
         Ok(())
     }
@@ -108,6 +131,31 @@ impl Group<'_> {
         }
         for client in &wanted.clients {
             self.clients.entry(client.clone()).or_default();
+        }
+        Ok(())
+    }
+
+    fn take_policies(&mut self, wanted: &ReadSet, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            let revision: &str = get(row, 0)?;
+            let files = decode("the files of a policy", get(row, 1)?)?;
+            self.policies
+                .insert(revision_in(revision.as_bytes())?, Some(Arc::new(files)));
+        }
+        for revision in &wanted.policies {
+            self.policies.entry(*revision).or_insert(None);
+        }
+        Ok(())
+    }
+
+    fn take_realms(&mut self, wanted: &ReadSet, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            let realm: &str = get(row, 0)?;
+            let realm = RealmName::parse(realm).map_err(|_| damaged("a row has no realm"))?;
+            self.realms.insert(realm, unsigned(get(row, 1)?)?);
+        }
+        for realm in &wanted.realms {
+            self.realms.entry(realm.clone()).or_default();
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tessera_core::{
-    ApiKey, ApiKeyId, ClientName, KeyId, PolicyRevision, RealmName, Revocations, Session, SessionId,
+    ApiKey, ApiKeyId, ClientName, Event, KeyId, PolicyRevision, RealmName, Revocations, Session, SessionId,
     SigningKey, Timestamp,
 };
 use tessera_store::{AuditBytes, ClientState, CutoffKey, PolicyFiles, RequestKey, RequestRecord, Settings};
@@ -35,6 +35,11 @@ pub(crate) struct Group<'a> {
     pub(super) clients: HashMap<Client, ClientState>,
     pub(super) requests: HashMap<RequestKey, Option<RequestRecord>>,
     pub(super) settings: Option<Settings>,
+    pub(super) signing_keys: Option<BTreeMap<KeyId, SigningKey>>,
+    pub(super) policies: BTreeMap<PolicyRevision, Option<Arc<PolicyFiles>>>,
+    /// How many sessions each realm had before the group.
+    pub(super) realms: BTreeMap<RealmName, u64>,
+    pub(super) events_below_floor: Option<Vec<Arc<Event>>>,
     pub(super) writes: Writes,
 }
 
@@ -83,6 +88,10 @@ impl<'a> Group<'a> {
             clients: HashMap::new(),
             requests: HashMap::new(),
             settings: None,
+            signing_keys: None,
+            policies: BTreeMap::new(),
+            realms: BTreeMap::new(),
+            events_below_floor: None,
             writes: Writes::default(),
         }
     }

@@ -73,7 +73,7 @@ async fn what_one_node_answered_each_other_node_knows() {
 #[ignore = "needs PostgreSQL"]
 async fn a_node_is_woken_by_another() {
     let (one, two) = two_nodes().await;
-    let (mut committed, mut audit) = (two.log().subscribe(), two.audit_head());
+    let (mut committed, mut audit) = (two.log().subscribe(), two.log().audit_head());
     append(&one, &session_revoked(&session(1), 900)).await;
     committed.changed().await.unwrap();
     assert_eq!(*committed.borrow_and_update(), Sequence(1));

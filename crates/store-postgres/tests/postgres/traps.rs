@@ -105,7 +105,7 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     for node in [&one, &two] {
         assert_eq!(node.log().committed(), Sequence(0), "it is shown to nobody");
         // A receiver would have a record of an event that did not happen.
-        assert_eq!(node.audit_head().borrow().position, 0);
+        assert_eq!(node.log().audit_head().borrow().position, 0);
         let page = node.audit_page(AuditQuery::after(0, 10)).await.unwrap();
         assert_eq!((page.entries.len(), page.through), (0, 0));
     }
@@ -115,7 +115,7 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     assert_ne!(places[0], places[1]);
     let events = events_after(&one, Sequence(0)).await.unwrap();
     assert_eq!(sequences(&events), [1, 2], "each counts once");
-    assert_eq!(one.audit_head().borrow().position, 2);
+    assert_eq!(one.log().audit_head().borrow().position, 2);
 }
 
 /// A unit waits for the lock, and its caller leaves and repeats the call at another node. Once it gets the lock, it does

@@ -1,6 +1,6 @@
 //! The rows of a group: those on disk, and what its units wrote over them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use sled::{Db, IVec};
@@ -14,7 +14,7 @@ use crate::{
     error::failed,
     expiring_requests::RequestChanges,
     lists::ListChanges,
-    read,
+    read::{self, Rows},
     rows::{self, Meta, PolicyRow, SessionRow},
     state::State,
 };
@@ -61,6 +61,32 @@ impl<'a> Group<'a> {
             state,
             read: Vec::new(),
         }
+    }
+}
+
+impl Rows for Group<'_> {
+    fn one<T: DeserializeOwned>(&self, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.row(what, key)
+    }
+
+    fn between<T: DeserializeOwned>(&self, what: &str, from: &[u8], to: &[u8]) -> Result<Vec<T>, StoreError> {
+        let mut found = BTreeMap::new();
+        for row in self.db.range(from..to) {
+            let (key, value) = row.map_err(failed)?;
+            found.insert(key.to_vec(), value.to_vec());
+        }
+        for key in self
+            .rows
+            .keys()
+            .filter(|key| (from..to).contains(&key.as_slice()))
+        {
+            match self.rows.get(key).flatten() {
+                Some(value) => drop(found.insert(key.clone(), value.to_vec())),
+                None => drop(found.remove(key)),
+            }
+        }
+        let values = found.values();
+        values.map(|value| rows::decode(what, value)).collect()
     }
 }
 

@@ -20,7 +20,7 @@ impl Tables {
         for record in records {
             tables.put(record);
         }
-        let (log, floor) = (end.log, end.floor);
+        let (log, floor, audit_head) = (end.log, end.floor, end.audit_head);
         tables.end(end);
         let start = LogStart {
             last: tables.last,
@@ -29,6 +29,7 @@ impl Tables {
             revocations: tables.revocations(),
             times: tables.times.clone(),
             purged: tables.purged,
+            audit_head,
             ..LogStart::empty(log)
         };
         (tables, start)

@@ -19,9 +19,11 @@ use crate::{
         Log,
         cutoff::{cutoff_until, placed, remembered},
     },
+    reads::Reads,
     record::{LastBackup, NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
+    snapshot::{ClientState, Snapshot, StoredSession},
     times::Times,
-    unit::{Changes, ClientState, Reads, SettingChange, Snapshot, StoredSession},
+    unit::{Changes, SettingChange},
 };
 
 #[derive(Debug, Default)]
@@ -60,7 +62,7 @@ impl Tables {
     pub(super) fn snapshot(&self, reads: &Reads, log: &Log) -> Snapshot {
         let sessions = reads.sessions.iter().filter_map(|id| self.sessions.get(id));
         let api_keys = reads.api_keys.iter().filter_map(|id| self.api_keys.get(id));
-        Snapshot {
+        let mut snapshot = Snapshot {
             head: self.last,
             audit_head: self.audit_head,
             policy: self.policy,
@@ -96,7 +98,41 @@ impl Tables {
                 disabled_clients: self.disabled.iter().cloned().collect(),
                 last_backup: self.last_backup,
             }),
+            ..Snapshot::default()
+        };
+        self.whole(reads, log, &mut snapshot);
+        snapshot
+    }
+
+    /// What is named and is more than single rows.
+    fn whole(&self, reads: &Reads, log: &Log, snapshot: &mut Snapshot) {
+        if reads.signing_keys {
+            snapshot.signing_keys = self.signing_keys();
         }
+        for revision in &reads.policies {
+            let kept = self.policies.get(revision);
+            let files = kept.map(|kept| (*revision, Arc::clone(&kept.files)));
+            snapshot.policies.extend(files);
+        }
+        for realm in &reads.realms {
+            snapshot.realms.push((realm.clone(), self.session_count(realm)));
+        }
+        if reads.events_below_floor {
+            let below = self.events.range(..=log.floor());
+            snapshot.events_below_floor = below.map(|(_, event)| Arc::clone(event)).collect();
+        }
+    }
+
+    fn signing_keys(&self) -> Vec<SigningKey> {
+        let mut keys: Vec<_> = self.signing_keys.values().cloned().collect();
+        keys.sort_by(|one, other| (one.not_before, &one.id).cmp(&(other.not_before, &other.id)));
+        keys
+    }
+
+    fn session_count(&self, realm: &RealmName) -> u64 {
+        let counts = self.session_counts.iter();
+        let of_realm = counts.filter(|((of, _), _)| of == realm);
+        of_realm.map(|(_, sessions)| sessions).sum()
     }
 
     pub(super) fn stored(&self, session: Arc<Session>, log: &Log) -> StoredSession {

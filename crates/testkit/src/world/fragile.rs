@@ -11,16 +11,13 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tessera_authority::{Applied, ApplyError, Authority, Trigger};
-use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
+use tessera_core::{ApiKey, ApiKeyId, RealmName, Sequence, SessionId};
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, MemoryStore,
-    Page, PageRequest, Placed, PolicyFiles, PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor,
-    Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
+    AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, MemoryStore, Page,
+    PageRequest, Placed, PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store,
+    StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::waiting::soon;
 
@@ -149,10 +146,6 @@ impl StoreReader for Fragile {
         self.store.sessions(index, page).await
     }
 
-    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
-        self.store.session_count(realm).await
-    }
-
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
         self.store.walk_sessions(visit).await
     }
@@ -165,20 +158,8 @@ impl StoreReader for Fragile {
         self.store.api_keys(realm, page).await
     }
 
-    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
-        self.store.signing_keys().await
-    }
-
-    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-        self.store.policy_files(revision).await
-    }
-
     async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
         self.store.events(after, limit).await
-    }
-
-    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
-        self.store.events_below_floor().await
     }
 
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
@@ -187,10 +168,6 @@ impl StoreReader for Fragile {
             hold.wait().await;
         }
         self.store.audit_page(query).await
-    }
-
-    fn audit_head(&self) -> watch::Receiver<AuditHead> {
-        self.store.audit_head()
     }
 
     fn log(&self) -> &Log {
