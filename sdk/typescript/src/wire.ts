@@ -30,7 +30,6 @@ const MEANINGS: Record<Exclude<EventKind, 'EVENT_KIND_UNSPECIFIED'>, Meaning> = 
   EVENT_KIND_KEY_REVOKED: { revokes: ['key', 'keyId'], changesKeys: true },
   EVENT_KIND_KEY_PUBLISHED: { changesKeys: true },
   EVENT_KIND_KEY_ACTIVATED: { changesKeys: true },
-  EVENT_KIND_KEY_RETIRED: { changesKeys: true },
   EVENT_KIND_POLICY_APPLIED: {},
   // The sessions that the key began are ended one by one.
   EVENT_KIND_API_KEY_REVOKED: {},

@@ -26,9 +26,7 @@ pub(super) fn understand(
     }
     let kind = EventKind::try_from(wire.kind).ok()?;
     let changes_keys = match kind {
-        EventKind::KeyPublished | EventKind::KeyActivated | EventKind::KeyRetired | EventKind::KeyRevoked => {
-            true
-        }
+        EventKind::KeyPublished | EventKind::KeyActivated | EventKind::KeyRevoked => true,
         EventKind::Unspecified => return None,
         EventKind::TokenRevoked
         | EventKind::SessionRevoked
@@ -44,7 +42,6 @@ pub(super) fn understand(
         kind,
         EventKind::KeyPublished
             | EventKind::KeyActivated
-            | EventKind::KeyRetired
             | EventKind::PolicyApplied
             | EventKind::ApiKeyRevoked
     );
@@ -122,7 +119,6 @@ fn body(wire: &v1::RevocationEvent, kind: EventKind, audience: &Audience) -> Opt
             | EventKind::RealmRevoked
             | EventKind::KeyPublished
             | EventKind::KeyActivated
-            | EventKind::KeyRetired
             | EventKind::KeyRevoked
             | EventKind::ApiKeyRevoked
             | EventKind::PolicyApplied

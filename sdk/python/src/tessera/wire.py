@@ -31,7 +31,6 @@ _REVOCATIONS = {
 _CHANGES_KEYS = {
     pb.EVENT_KIND_KEY_PUBLISHED,
     pb.EVENT_KIND_KEY_ACTIVATED,
-    pb.EVENT_KIND_KEY_RETIRED,
     pb.EVENT_KIND_KEY_REVOKED,
 }
 #: They end nothing that a verifier knows: the sessions that an API key began are ended one by one.
