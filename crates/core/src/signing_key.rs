@@ -42,7 +42,8 @@ pub struct SigningKey {
     pub published_at: Timestamp,
     /// It signs nothing before this; for a published one, the earliest time at which it may sign.
     pub not_before: Timestamp,
-    /// Nothing that it signed is valid after this; `None` while it signs. For a revoked one, when it was revoked.
+    /// Nothing that it signed is valid after this; for a revoked one, when it was revoked. `None` if it is published or
+    /// active.
     pub not_after: Option<Timestamp>,
     /// The longest lifetime of an access token that it may have signed.
     pub token_ttl_max: Seconds,

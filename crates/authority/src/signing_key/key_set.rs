@@ -29,7 +29,8 @@ pub struct PublishedKey {
     pub status: KeyStatus,
     /// It signs nothing before this.
     pub not_before: Timestamp,
-    /// Nothing that it signed is valid after this; `None` while it signs.
+    /// Nothing that it signed is valid after this; for a revoked one, when it was revoked. `None` if it is published or
+    /// active.
     pub not_after: Option<Timestamp>,
 }
 

@@ -36,7 +36,8 @@ pub struct SigningKeyState {
     pub published_at: Timestamp,
     /// When it began to sign; for a published one, the earliest time at which it may sign.
     pub not_before: Timestamp,
-    /// Nothing that it signed is valid after this; `None` while it signs.
+    /// Nothing that it signed is valid after this; for a revoked one, when it was revoked. `None` if it is published or
+    /// active.
     pub not_after: Option<Timestamp>,
     /// Required verifiers that a published one waits for.
     pub waits_for: Vec<SubscriberName>,

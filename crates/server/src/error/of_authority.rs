@@ -381,7 +381,7 @@ impl From<ApplyError> for ApiError {
                 refused(lines(&message).metadata("diagnostics", count))
             }
             ApplyError::NoDirectory | ApplyError::RealmUnknown { .. } | ApplyError::TooLong => {
-                refused(lines(&message))
+                refused(lines(&message).metadata("diagnostics", "0"))
             }
             ApplyError::PlanStale(_) => ApiError::new(Code::Aborted, ErrorReason::PlanStale, message),
             ApplyError::PlanInvalid => ApiError::invalid_field("plan", message),
@@ -402,11 +402,12 @@ impl From<ExplainError> for ApiError {
         match error {
             ExplainError::NotAllowed(error) => error.into(),
             ExplainError::DecisionUnknown => ApiError::new(Code::NotFound, ErrorReason::NotFound, message),
-            ExplainError::PolicyForgotten(policy) | ExplainError::PolicyUnreadable(policy) => {
-                Draft::new(message)
-                    .metadata("policy_revision", policy.to_string())
-                    .error(Code::FailedPrecondition, ErrorReason::PolicyForgotten)
-            }
+            ExplainError::PolicyForgotten(policy) => Draft::new(message)
+                .metadata("policy_revision", policy.to_string())
+                .error(Code::FailedPrecondition, ErrorReason::PolicyForgotten),
+            ExplainError::PolicyUnreadable(policy) => Draft::new(message)
+                .metadata("policy_revision", policy.to_string())
+                .error(Code::FailedPrecondition, ErrorReason::PolicyUnreadable),
             ExplainError::Unavailable(error) => error.into(),
         }
     }

@@ -11,7 +11,7 @@ use tessera_proto::v1::{
     GetStatusResponse, IssueRequest, IssueResponse, PlanRequest, PlanResponse, PolicyFile, Question,
     ReloadOutcome, ReloadRequest, ReloadResponse, RouteDemand, Rule, Session, explain_request::About,
 };
-use tessera_store::{MemoryStore, Store, StoreReader};
+use tessera_store::{Changes, MemoryStore, Store, StoreReader};
 use tessera_store_sled::{SledOptions, SledStore};
 use tessera_testkit::{
     soon,
@@ -439,6 +439,7 @@ async fn checklist_36_a_policy_that_is_refused_changes_nothing_and_says_why() {
     let refused = reload(&admin).await.unwrap_err();
     assert_eq!(reason(&refused), "FailedPrecondition / POLICY_REFUSED");
     assert!(refused.message().contains("sandbox"), "{refused}");
+    assert_eq!(metadata(&refused, "diagnostics").as_deref(), Some("0"));
 
     world.policy.write("catalogue.toml", &catalogue);
     let reloaded = reload(&admin).await.unwrap();
@@ -941,4 +942,35 @@ async fn a_policy_that_is_too_large_to_be_kept_explains_nothing_once_it_is_repla
     reload(&admin).await.unwrap();
     let refused = explain_decision(&admin, &issued.decision_id).await.unwrap_err();
     assert_eq!(reason(&refused), "FailedPrecondition / POLICY_FORGOTTEN");
+}
+
+/// Nothing is wrong with the store: the files were a policy for the version that kept them.
+#[tokio::test]
+async fn kept_files_that_are_no_policy_are_not_called_forgotten() {
+    let (world, store) = seen_world(OnPolicyLoss::Narrow).await;
+    let admin = world.client("production", "admin").await;
+    // Too large to be kept, so that the test can keep other files under its name.
+    let comment = format!("# {}\n", "x".repeat(4000));
+    world.policy.write("remarks.csv", &comment.repeat(2200));
+    reload(&admin).await.unwrap();
+    let issued = session(&admin, "user:ann", &["videos:read"]).await;
+    let decided_by = *world.authority.policy().revision();
+    fs::remove_file(world.policy.path().join("remarks.csv")).unwrap();
+    reload(&admin).await.unwrap();
+    let files = vec![("policy.csv".to_owned(), b"nonsense".to_vec())];
+    let changes = Changes {
+        policies: vec![(decided_by, files)],
+        ..Changes::default()
+    };
+    store.write(changes).await.unwrap();
+    let refused = explain_decision(&admin, &issued.decision_id).await.unwrap_err();
+    assert_eq!(reason(&refused), "FailedPrecondition / POLICY_UNREADABLE");
+    assert_eq!(
+        metadata(&refused, "policy_revision").as_deref(),
+        Some(decided_by.to_string().as_str())
+    );
+}
+
+fn metadata(status: &Status, key: &str) -> Option<String> {
+    status.get_details_error_info()?.metadata.remove(key)
 }

@@ -56,6 +56,31 @@ fn is_signed_by(token: &str, key: &SigningKey) -> bool {
     footer == base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, named)
 }
 
+/// The words of `not_after` in the contract.
+#[tokio::test]
+async fn a_key_has_an_end_once_it_signs_no_more() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let end_of = async |kid: &str| {
+        let keys = keys(&admin).await;
+        let key = keys.into_iter().find(|key| key.kid == kid).unwrap();
+        (key.status(), key.not_after.map(|end| end.seconds))
+    };
+    let now = || world.authority.now().as_millis() / 1000;
+    let old = keys(&admin).await[0].kid.clone();
+    let new = rotate(&admin, Activation::WhenKnown).await.unwrap().kid;
+    assert_eq!(end_of(&new).await, (KeyStatus::Published, None));
+    assert_eq!(end_of(&old).await, (KeyStatus::Active, None));
+    world.clock.advance(Seconds(600));
+    until_it_signs(&world, &admin).await;
+    let (status, end) = end_of(&old).await;
+    assert_eq!((status, end > Some(now())), (KeyStatus::Retired, true));
+    assert_eq!(end_of(&new).await, (KeyStatus::Active, None));
+    world.clock.advance(Seconds(5));
+    admin.revoke(Target::KeyId(new.clone())).await.unwrap();
+    assert_eq!(end_of(&new).await, (KeyStatus::Revoked, Some(now())));
+}
+
 #[tokio::test]
 async fn a_key_is_published_signs_retires_and_is_forgotten() {
     let world = World::start().await;
