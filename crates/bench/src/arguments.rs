@@ -29,7 +29,7 @@ pub(crate) enum Command {
     HostileLoad(HostileLoad),
     /// Serve the bare tonic echo until stdin ends; `run` starts it.
     #[command(hide = true)]
-    EchoServer,
+    EchoServer(EchoServer),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +55,9 @@ pub(crate) struct Run {
     /// Verifiers that each revocation is refused by in the part `refusal`, each count in turn.
     #[arg(long, default_value = "1,100,1000", value_delimiter = ',', value_name = "N,…", value_parser = value_parser!(u16).range(1..=4000))]
     pub(crate) verifiers: Vec<u16>,
+    /// Sessions that the part `group` refreshes, each count in turn.
+    #[arg(long, default_value = "10000,100000", value_delimiter = ',', value_name = "N,…", value_parser = value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) group_sessions: Vec<u32>,
     /// Only these, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     pub(crate) only: Vec<Part>,
@@ -145,6 +148,13 @@ pub(crate) struct HostileLoad {
     pub(crate) api_key: String,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct EchoServer {
+    /// Rotate a row of this database before each echo.
+    #[arg(long, value_name = "URL")]
+    pub(crate) rotating: Option<String>,
+}
+
 /// What can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
@@ -160,6 +170,8 @@ pub(crate) enum Part {
     Revoke,
     /// Durable operations beside bare writes to the same file system.
     Durable,
+    /// Nodes on PostgreSQL beside a bare program of the same transactions; only with `--postgres`.
+    Group,
     /// One revocation to many subscribers.
     Watch,
     /// One revocation until verifiers refuse by it, and as many as they can take.
@@ -170,7 +182,10 @@ pub(crate) enum Part {
 
 impl Run {
     pub(crate) fn includes(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        match self.only.as_slice() {
+            [] => part != Part::Group || self.postgres.is_some(),
+            only => only.contains(&part),
+        }
     }
 }
 
@@ -209,6 +224,21 @@ mod tests {
             panic!("not a run")
         };
         assert!(run.includes(Part::IntrospectCold) && !run.includes(Part::Watch));
+    }
+
+    #[test]
+    fn what_needs_a_database_is_measured_with_one() {
+        let includes_group = |typed: &[&str]| {
+            let typed = ["tessera-bench", "run"].iter().chain(typed);
+            match Arguments::parse_from(typed).command {
+                Command::Run(run) => run.includes(Part::Group),
+                other => panic!("not a run: {other:?}"),
+            }
+        };
+        assert!(!includes_group(&[]));
+        assert!(includes_group(&["--postgres", "host=db1"]));
+        assert!(includes_group(&["--only", "group"]));
+        assert!(!includes_group(&["--postgres", "host=db1", "--only", "issue"]));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! A caller that loads a server: it makes a call, waits for the answer, and makes the next.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use prost::Message;
@@ -15,6 +18,7 @@ use tonic::{Status, transport::Channel};
 use crate::{
     echo::client::EchoClient,
     parcel::{Parcel, Sizes},
+    rotation::Rotations,
     stage::Authorization,
 };
 
@@ -27,6 +31,8 @@ pub(crate) enum Caller {
     Refresh(Refresh),
     Introspect(Introspect),
     Revoke(Revoke),
+    /// A row of the bare group program, without a server.
+    Rotation(Arc<Rotations>),
 }
 
 impl Caller {
@@ -38,6 +44,7 @@ impl Caller {
             Self::Refresh(refresh) => refresh.call().await.map(Some),
             Self::Introspect(introspect) => introspect.call().await,
             Self::Revoke(revoke) => revoke.call().await,
+            Self::Rotation(rotations) => rotations.rotate().await.map(|()| Some(Sizes::default())),
         }
     }
 }
@@ -139,25 +146,34 @@ impl Issue {
     }
 }
 
-/// Refreshes a session of its own.
+/// Refreshes sessions of its own, one after the other.
 pub(crate) struct Refresh {
     client: TokenClient,
     authorization: Authorization,
-    token: String,
+    /// The session whose turn is next comes first.
+    tokens: VecDeque<String>,
 }
 
 impl Refresh {
     pub(crate) fn new(channel: Channel, authorization: Authorization, token: String) -> Self {
+        Self::of(channel, authorization, VecDeque::from([token]))
+    }
+
+    pub(crate) fn of(channel: Channel, authorization: Authorization, tokens: VecDeque<String>) -> Self {
         Self {
             client: TokenClient::new(channel),
             authorization,
-            token,
+            tokens,
         }
+    }
+
+    pub(crate) fn into_tokens(self) -> VecDeque<String> {
+        self.tokens
     }
 
     async fn call(&mut self) -> Result<Sizes, Status> {
         let request = RefreshRequest {
-            refresh_token: std::mem::take(&mut self.token),
+            refresh_token: self.tokens.pop_front().unwrap_or_default(),
             ..RefreshRequest::default()
         };
         let bytes = request.encoded_len();
@@ -170,7 +186,8 @@ impl Refresh {
             request: bytes,
             answer: answer.encoded_len(),
         };
-        self.token = answer.tokens.unwrap_or_default().refresh_token;
+        self.tokens
+            .push_back(answer.tokens.unwrap_or_default().refresh_token);
         Ok(sizes)
     }
 }

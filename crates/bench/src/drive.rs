@@ -30,7 +30,16 @@ pub(crate) async fn drive(
     time: Duration,
     server: &Process,
 ) -> Result<(Sample, Vec<Caller>), Failure> {
-    let used_before = server.cpu_time()?;
+    drive_with(callers, time, || server.cpu_time()).await
+}
+
+/// The same; the processor time in the sample is what `cpu_time` counts.
+pub(crate) async fn drive_with(
+    callers: Vec<Caller>,
+    time: Duration,
+    cpu_time: impl Fn() -> Result<Duration, Failure>,
+) -> Result<(Sample, Vec<Caller>), Failure> {
+    let used_before = cpu_time()?;
     let began = Instant::now();
     let end = began + time;
     let mut tasks = JoinSet::new();
@@ -53,7 +62,7 @@ pub(crate) async fn drive(
         Err(_) => return Err(Failure::new("the server stopped answering")),
     }
     let took = began.elapsed();
-    let used = server.cpu_time()?.saturating_sub(used_before);
+    let used = cpu_time()?.saturating_sub(used_before);
     Ok((sample(latencies, took, used)?, callers))
 }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bare;
 mod caller;
 mod chart;
 mod drive;
@@ -10,6 +11,7 @@ mod echo;
 mod failure;
 mod fanout;
 mod fsync;
+mod group;
 mod history;
 mod hostile;
 mod origin;
@@ -17,6 +19,8 @@ mod parcel;
 mod process;
 mod refusal;
 mod report;
+mod rotation;
+mod rounds;
 mod sessions;
 mod soak;
 mod stage;
@@ -66,7 +70,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Hostile(arguments) => hostile::run(&arguments).await,
         Command::HostileLoad(arguments) => hostile::load(&arguments).await,
         Command::Soak(arguments) => soak::run(&arguments).await,
-        Command::EchoServer => echo::server::serve().await,
+        Command::EchoServer(arguments) => echo::server::serve(arguments.rotating.as_deref()).await,
     }
 }
 
@@ -74,6 +78,7 @@ async fn measure(arguments: &Run) -> Result<(), Failure> {
     if cfg!(debug_assertions) {
         eprintln!("note: built without optimisation, so the figures say little (use --release)");
     }
+    group::check(arguments)?;
     let mut stopped = pin!(stop_requested());
     let mut stage = tokio::select! {
         stage = Stage::set(arguments) => stage?,

@@ -3,7 +3,7 @@
 use prost::Message;
 
 /// The encoded sizes of a call's request and answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
     pub(crate) request: usize,
     pub(crate) answer: usize,

@@ -119,10 +119,47 @@ impl Process {
 /// `utime` and `stime` of `/proc/<pid>/stat`: fields 14 and 15. The second field, the program's name in brackets, may
 /// contain spaces and brackets.
 fn cpu_time(stat: &str) -> Option<Duration> {
+    time_of_two(stat, 11)
+}
+
+/// `cutime` and `cstime`: fields 16 and 17.
+fn cpu_time_of_ended_children(stat: &str) -> Option<Duration> {
+    time_of_two(stat, 13)
+}
+
+/// The sum of two neighbouring fields, of which the first is this far behind the program's name.
+fn time_of_two(stat: &str, first: usize) -> Option<Duration> {
     let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
+    let mut fields = after_name.split_whitespace().skip(first);
     let mut ticks = || fields.next()?.parse::<u32>().ok();
     Some(TICK * ticks()? + TICK * ticks()?)
+}
+
+/// The number of a process's parent, from its `stat`.
+pub(crate) fn parent(stat: &str) -> Option<u32> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The processor time so far of the process with this number and of its children, including those that have ended.
+pub(crate) fn cpu_time_with_children(number: u32) -> Result<Duration, Failure> {
+    let what = "reading a server's processor time";
+    let own = std::fs::read_to_string(format!("/proc/{number}/stat"));
+    let own = own.map_err(|error| Failure::at(what, error))?;
+    let another_form = || Failure::at(what, "`stat` has another form");
+    let ended = cpu_time_of_ended_children(&own).ok_or_else(another_form)?;
+    let mut time = cpu_time(&own).ok_or_else(another_form)? + ended;
+    for process in std::fs::read_dir("/proc")
+        .map_err(|error| Failure::at(what, error))?
+        .flatten()
+    {
+        // Not every entry is a process, and a process may end at any time.
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        if parent(&stat) == Some(number) {
+            time += cpu_time(&stat).unwrap_or_default();
+        }
+    }
+    Ok(time)
 }
 
 #[cfg(test)]
@@ -135,6 +172,16 @@ mod tests {
         assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
         assert_eq!(cpu_time("7 (a) S 1"), None);
         assert_eq!(cpu_time(""), None);
+        let ended = cpu_time_of_ended_children(stat);
+        assert_eq!(ended, Some(Duration::from_millis(270)));
+        assert_eq!(parent(stat), Some(1));
+    }
+
+    #[test]
+    fn a_process_has_at_least_its_own_time() {
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let with_children = cpu_time_with_children(std::process::id()).unwrap();
+        assert!(with_children >= cpu_time(&own).unwrap());
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Report {
                 "connections": arguments.connections,
                 "watchers": arguments.watchers,
                 "sessions": arguments.sessions,
+                "group_sessions": arguments.group_sessions,
             }),
             lines: Vec::new(),
             remarks: Vec::new(),
@@ -188,7 +189,7 @@ impl Line {
         Self { other, ..self }
     }
 
-    fn is_of_cpu(&self) -> bool {
+    pub(crate) fn is_of_cpu(&self) -> bool {
         self.unit.contains("CPU")
     }
 
@@ -233,7 +234,7 @@ impl Line {
         Some(self.goal?.allows(self.ratio?.median))
     }
 
-    fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let middle = |middle: Middle| json!({ "median": middle.median, "least": middle.least, "greatest": middle.greatest });
         json!({
             "what": self.what,

@@ -1,7 +1,7 @@
 //! The servers, running and connected.
 
 use std::{
-    env,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -25,6 +25,12 @@ use crate::{
 /// The measured realm, one of those that `tessera dev` serves.
 pub(crate) const REALM: &str = "production";
 
+/// The measured server's directory.
+const DATA: &str = "data";
+
+/// What all nodes have in their directories: without the same server key, one could not read the others' signing keys.
+const KEYS: [&str; 2] = ["server.key", "dev-api-keys.json"];
+
 /// Without it, a server refuses calls that are as fast as the measured ones.
 const NO_RATE_LIMITS: &str = "--no-rate-limits";
 
@@ -37,8 +43,16 @@ pub(crate) struct Stage {
     /// Another `tessera` for the comparison.
     pub(crate) other: Option<Other>,
     pub(crate) echo: Target,
+    /// The programs, for more of the same.
+    programs: Programs,
+    connections: u16,
     /// Removed at the end, after the server that keeps its data there has ended.
     directory: TempDir,
+}
+
+struct Programs {
+    tessera: PathBuf,
+    own: PathBuf,
 }
 
 /// Another `tessera` than the measured one, such as the previous release.
@@ -63,7 +77,7 @@ impl Stage {
     /// Starts the servers and connects to them.
     pub(crate) async fn set(arguments: &Run) -> Result<Self, Failure> {
         let program = env::current_exe().map_err(|error| Failure::at("finding this program", error))?;
-        let tessera = find_tessera(arguments.tessera.as_deref(), &program)?;
+        let binary = find_tessera(arguments.tessera.as_deref(), &program)?;
         let directory = directory(arguments.data_dir.as_deref(), &program)?;
 
         let mut flags = vec![NO_RATE_LIMITS];
@@ -71,9 +85,9 @@ impl Stage {
             flags.extend(["--postgres", url]);
         }
         let (tessera, authorization) = Target::start(
-            &tessera,
+            &binary,
             &flags,
-            &directory.path().join("data"),
+            &directory.path().join(DATA),
             arguments.connections,
         )
         .await?;
@@ -82,17 +96,34 @@ impl Stage {
             None => None,
         };
 
-        let mut command = Command::new(&program);
-        // This process holds it open, and closes it at its end.
-        command.arg("echo-server").stdin(Stdio::piped());
-        let (echo, ready) = process::start("the echo server", command).await?;
-        let echo = Target::connect(echo, &ready, &authorization, arguments.connections).await?;
+        let echo = Target::echo(&program, &[], &authorization, arguments.connections).await?;
         Ok(Self {
             tessera,
             other,
             echo,
+            programs: Programs {
+                tessera: binary,
+                own: program,
+            },
+            connections: arguments.connections,
             directory,
         })
+    }
+
+    /// Starts another node of the authority, which reaches the database at `url`. Its directory has this name.
+    pub(crate) async fn node(&self, name: &str, url: &str) -> Result<Target, Failure> {
+        let (from, to) = (self.directory.path().join(DATA), self.directory.path().join(name));
+        copy_keys(&from, &to).map_err(|error| Failure::at("making the directory of a node", error))?;
+        let flags = [NO_RATE_LIMITS, "--postgres", url];
+        let started = Target::start(&self.programs.tessera, &flags, &to, self.connections).await?;
+        Ok(started.0)
+    }
+
+    /// Starts an echo server that rotates a row of the database before each echo.
+    pub(crate) async fn rotating_echo(&self, url: &str) -> Result<Target, Failure> {
+        let authorization = &self.tessera.authorization;
+        let flags = ["--rotating", url];
+        Target::echo(&self.programs.own, &flags, authorization, self.connections).await
     }
 
     /// A directory on the file system of the store.
@@ -144,6 +175,20 @@ impl Target {
     /// Starts a `tessera` without rate limits, and connects to it.
     pub(crate) async fn alone(binary: &Path, data: &Path, connections: u16) -> Result<Self, Failure> {
         Ok(Self::start(binary, &[NO_RATE_LIMITS], data, connections).await?.0)
+    }
+
+    /// Starts an echo server and connects to it.
+    async fn echo(
+        program: &Path,
+        flags: &[&str],
+        authorization: &MetadataValue<Ascii>,
+        connections: u16,
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new(program);
+        // This process holds it open, and closes it at its end.
+        command.arg("echo-server").args(flags).stdin(Stdio::piped());
+        let (process, ready) = process::start("the echo server", command).await?;
+        Self::connect(process, &ready, authorization, connections).await
     }
 
     /// Starts a `tessera` and connects to it.
@@ -231,6 +276,14 @@ impl Target {
     pub(crate) fn authorization(&self) -> Authorization {
         Authorization(self.authorization.clone())
     }
+}
+
+fn copy_keys(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for name in KEYS {
+        fs::copy(from.join(name), to.join(name))?;
+    }
+    Ok(())
 }
 
 async fn new_channels(endpoint: &Endpoint, count: u16) -> Result<Vec<Channel>, Failure> {

@@ -1,6 +1,6 @@
 //! The measurements, and their order.
 
-use std::{cell::RefCell, iter, ops::AsyncFnMut, time::Duration};
+use std::{cell::RefCell, iter, time::Duration};
 
 use tonic::transport::Channel;
 
@@ -10,10 +10,11 @@ use crate::{
     drive::{Sample, drive},
     failure::Failure,
     fanout::{Broadcast, Deliveries, Frozen, Revoke, Watchers},
-    fsync,
+    fsync, group,
     parcel::Sizes,
     refusal::{Refusals, Verifiers},
     report::{Goal, Line, Report},
+    rounds::rounds,
     sessions,
     stage::{Stage, Target},
     verb::Verb,
@@ -44,6 +45,11 @@ pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failur
     }
     if arguments.includes(Part::Durable) {
         report.add(suite.durable().await?);
+    }
+    if arguments.includes(Part::Group) {
+        let measured = group::run(stage, arguments).await?;
+        report.add(measured.lines);
+        report.remark(measured.remarks);
     }
     // This part is the last, as it leaves thousands of revocations that introspection would have to search.
     if arguments.includes(Part::Watch) {
@@ -102,7 +108,7 @@ impl Suite<'_> {
         let sizes = verb.sizes(tessera).await?;
         let mut other = self.stage.other.as_ref().map(|other| &other.target);
         let mut is_other_first = false;
-        let rounds = self.rounds(verb.name(), async |time| {
+        let rounds = rounds(self.arguments, verb.name(), async |time| {
             let echo = self.drive_echo(in_flight, sizes, time).await?;
             is_other_first = !is_other_first;
             let before = match other.filter(|_| is_other_first) {
@@ -143,7 +149,7 @@ impl Suite<'_> {
         let in_flight = self.arguments.in_flight;
         let tessera = &self.stage.tessera;
         let sizes = Verb::Issue.sizes(tessera).await?;
-        let rounds = self.rounds("durable", async |time| {
+        let rounds = rounds(self.arguments, "durable", async |time| {
             let writes = fsync::append_and_sync(self.stage.directory(), time / 2).await?;
             let echo = self.drive_echo(1, sizes, time / 2).await?;
             let callers = Verb::Issue.callers(tessera, 1, time).await?;
@@ -172,7 +178,7 @@ impl Suite<'_> {
         let (sizes, event) = watchers.try_out(&mut revoke).await?;
         let mut broadcast = Broadcast::new(first_channel(echo)?, echo.authorization(), sizes, event);
         let mut subscribers = Watchers::of_broadcasts(echo, echo.channels_for(count)).await?;
-        let rounds = self.rounds("watch", async |time| {
+        let rounds = rounds(self.arguments, "watch", async |time| {
             let broadcasts = subscribers.measure(&mut broadcast, time, &echo.process).await?;
             let revocations = watchers.measure(&mut revoke, time, &tessera.process).await?;
             Ok((revocations, broadcasts))
@@ -189,7 +195,7 @@ impl Suite<'_> {
         let mut subscribers = Watchers::of_broadcasts(echo, echo.own_channels_for(count).await?).await?;
         let mut verifiers = Verifiers::of(tessera, count).await?;
         let name = format!("refusal at {count}");
-        let rounds = self.rounds(&name, async |time| {
+        let rounds = rounds(self.arguments, &name, async |time| {
             let broadcasts = subscribers.measure(&mut broadcast, time, &echo.process).await?;
             Ok((verifiers.measure(time).await?, broadcasts))
         });
@@ -203,7 +209,7 @@ impl Suite<'_> {
         let mut subscribers = Watchers::of_broadcasts(echo, echo.own_channels_for(count).await?).await?;
         let mut watchers = Watchers::of_revocations(tessera, tessera.own_channels_for(count).await?).await?;
         let name = format!("deliveries to {count}");
-        let rounds = self.rounds(&name, async |time| {
+        let rounds = rounds(self.arguments, &name, async |time| {
             let bare = |channel| Broadcast::new(channel, echo.authorization(), sizes, event);
             let broadcasts = echo.channels_for(FLOOD_IN_FLIGHT).map(bare).collect();
             let broadcasts = subscribers.flood(broadcasts, time).await?;
@@ -232,7 +238,7 @@ impl Suite<'_> {
         let (_, event) = self.event_sizes().await?;
         // A different number from the previous part: no label is revoked twice.
         let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 1);
-        let rounds = self.rounds("frozen", async |time| {
+        let rounds = rounds(self.arguments, "frozen", async |time| {
             let alone = self.refreshes(&mut revoke, time).await?;
             let mut watchers = Watchers::of_revocations(tessera, tessera.channels_for(count)).await?;
             let beside = self.refreshes(&mut revoke, time).await?;
@@ -264,23 +270,6 @@ impl Suite<'_> {
             sample = drive(callers, time, &tessera.process) => Ok(sample?.0),
             status = revoke.steadily() => Err(Failure::at("revoking", status)),
         }
-    }
-
-    /// Runs one round that does not count, and then those that do.
-    async fn rounds<T>(
-        &self,
-        name: &str,
-        mut round: impl AsyncFnMut(Duration) -> Result<T, Failure>,
-    ) -> Result<Vec<T>, Failure> {
-        let Run { rounds, seconds, .. } = *self.arguments;
-        eprintln!("{name}: warming up");
-        round(seconds / 4).await?;
-        let mut results = Vec::new();
-        for number in 1..=rounds {
-            eprintln!("{name}: round {number} of {rounds}");
-            results.push(round(seconds).await?);
-        }
-        Ok(results)
     }
 
     async fn drive_echo(&self, in_flight: u16, sizes: Sizes, time: Duration) -> Result<Sample, Failure> {

@@ -78,7 +78,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
 /// The only crates that may use a library.
 const ONLY: [(&str, &[&str]); 15] = [
     ("sled", &["store-sled"]),
-    ("tokio-postgres", &["store-postgres"]),
+    ("tokio-postgres", &["store-postgres", "bench"]),
     ("cryptoki", &["daemon"]),
     ("casbin", &["policy"]),
     ("aws-lc-rs", &["token"]),

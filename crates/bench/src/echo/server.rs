@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,15 +20,19 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::method;
-use crate::{failure::Failure, parcel::Parcel};
+use crate::{failure::Failure, parcel::Parcel, rotation::Rotations};
 
 /// Events that may wait for one subscriber. The generator waits for each to arrive, so one would be enough.
 const EVENTS_WAITING_MAX: usize = 1024;
 
 /// Prints its address as one line of JSON, and serves until stdin ends: so it ends with its parent, even if the parent
-/// is killed.
-pub(crate) async fn serve() -> Result<(), Failure> {
+/// is killed. With a database, the bare group program rotates a row of it before each echo.
+pub(crate) async fn serve(rotating: Option<&str>) -> Result<(), Failure> {
     let what = "serving the echo";
+    let rotations = match rotating {
+        Some(url) => Some(Rotations::start(url).await?),
+        None => None,
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.map_err(|error| Failure::at(what, error))?;
     let address = listener.local_addr().map_err(|error| Failure::at(what, error))?;
@@ -35,7 +40,7 @@ pub(crate) async fn serve() -> Result<(), Failure> {
     let (events, _) = broadcast::channel(EVENTS_WAITING_MAX);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = server()
-        .add_service(Echo { events })
+        .add_service(Echo { events, rotations })
         .serve_with_incoming(incoming);
     tokio::select! {
         served = serving => served.map_err(|error| Failure::at(what, error)),
@@ -63,6 +68,7 @@ async fn stdin_ended() {
 #[derive(Clone)]
 struct Echo {
     events: broadcast::Sender<Parcel>,
+    rotations: Option<Arc<Rotations>>,
 }
 
 impl Echo {
@@ -101,7 +107,15 @@ impl Service<http::Request<Body>> for Echo {
             let mut grpc = Grpc::new(ProstCodec::<Parcel, Parcel>::default());
             Ok(match request.uri().path() {
                 method::ECHO => {
-                    let method = |call: Request<Parcel>| std::future::ready(Ok(Self::echo(call.get_ref())));
+                    let method = |call: Request<Parcel>| {
+                        let rotations = echo.rotations.clone();
+                        async move {
+                            if let Some(rotations) = rotations {
+                                rotations.rotate().await?;
+                            }
+                            Ok(Self::echo(call.get_ref()))
+                        }
+                    };
                     grpc.unary(service_fn(method), request).await
                 }
                 method::BROADCAST => {

@@ -1,5 +1,5 @@
-//! The speed of one node and of two, compared with a minimal program that runs the same statements, in turn within one
-//! run: `cargo test --release -p tessera-store-postgres -- --ignored --nocapture figures` (TESSERA_FIGURES=1).
+//! The speed of the store alone, of one node and of two, compared with the bare group program of the benchmark, in turn
+//! within one run (`tessera-bench run --only group` measures whole calls): `cargo test --release -p tessera-store-postgres -- --ignored --nocapture figures` (TESSERA_FIGURES=1).
 
 use std::{
     env, fs,
@@ -12,10 +12,10 @@ use std::{
 
 use tessera_store::{Changes, Decision, Reads, Snapshot, Store};
 use tessera_store_conformance::fixture::session;
-use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
+    bare::Bare,
     cluster::{fresh, open, runtime},
     server::Server,
 };
@@ -26,7 +26,6 @@ const SESSIONS: u32 = 200_000;
 const CALLERS: u32 = 256;
 const TIME: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 3;
-const GROUP_MAX: usize = 1024;
 
 /// The processor time of a server's processes so far, in seconds.
 fn processor_time(server: &Server) -> f64 {
@@ -97,60 +96,6 @@ async fn refresh(store: Shared, number: u32) {
     store.commit(Reads::default().session(id), decide).await.unwrap();
 }
 
-/// Reads a row and writes it again, for all waiting callers in one transaction of two round trips under the lock.
-struct Bare {
-    waiting: mpsc::Sender<(Uuid, oneshot::Sender<()>)>,
-}
-
-impl Bare {
-    async fn start(server: &Server) -> Self {
-        let (waiting, receiver) = mpsc::channel::<(Uuid, oneshot::Sender<()>)>(4096);
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..2 {
-            let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
-                .await
-                .unwrap();
-            runtime().spawn(connection);
-            let receiver = Arc::clone(&receiver);
-            runtime().spawn(async move {
-                let begin = client.prepare("BEGIN").await.unwrap();
-                let lock = client.prepare("SELECT pg_advisory_xact_lock(7)").await.unwrap();
-                let read = client.prepare("SELECT id, body FROM bare WHERE id = ANY($1)").await.unwrap();
-                let write = "UPDATE bare b SET body = n.body FROM unnest($1::uuid[], $2::bytea[]) AS n (id, body) WHERE b.id = n.id";
-                let write = client.prepare(write).await.unwrap();
-                let commit = client.prepare("COMMIT").await.unwrap();
-                loop {
-                    let mut group = Vec::new();
-                    {
-                        let mut receiver = receiver.lock().await;
-                        let Some(first) = receiver.recv().await else { return };
-                        group.push(first);
-                        while group.len() < GROUP_MAX && let Ok(next) = receiver.try_recv() {
-                            group.push(next);
-                        }
-                    }
-                    let ids: Vec<_> = group.iter().map(|(id, _)| *id).collect();
-                    let named: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
-                    let (_, _, rows) = tokio::try_join!(
-                        client.query(&begin, &[]),
-                        client.query(&lock, &[]),
-                        client.query(&read, &named),
-                    )
-                    .unwrap();
-                    let bodies = rows.iter().map(|row| (row.get::<_, Uuid>(0), row.get::<_, Vec<u8>>(1)));
-                    let (ids, bodies): (Vec<_>, Vec<_>) = bodies.unzip();
-                    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&ids, &bodies];
-                    tokio::try_join!(client.query(&write, &values), client.query(&commit, &[])).unwrap();
-                    for (_, answer) in group {
-                        let _ = answer.send(());
-                    }
-                }
-            });
-        }
-        Self { waiting }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "figures: TESSERA_FIGURES=1, needs PostgreSQL"]
 async fn figures() {
@@ -173,18 +118,18 @@ async fn figures() {
         "CREATE TABLE bare (id uuid PRIMARY KEY, body bytea NOT NULL) WITH (fillfactor = 75); \
          INSERT INTO bare SELECT id, body FROM {schema}.session; ANALYZE"
     ));
-    let bare = Bare::start(&server).await;
+    let url = server.url();
+    let bare = runtime().spawn(async move { Bare::start(&url, "bare").await });
+    let bare = Arc::new(bare.await.unwrap().unwrap());
     let two: Shared = Arc::new(open(options).await);
     println!("calls a second and the server's µs of each: bare | one node | two nodes");
     for _ in 0..ROUNDS {
-        let waiting = bare.waiting.clone();
+        let rotating = Arc::clone(&bare);
         let of_bare = measure(&server, move |number| {
-            let waiting = waiting.clone();
+            let bare = Arc::clone(&rotating);
             async move {
-                let (answer, answered) = oneshot::channel();
                 let id = Uuid::from_bytes(*session(number).id.as_bytes());
-                waiting.send((id, answer)).await.unwrap();
-                answered.await.unwrap();
+                bare.rotate(id).await.unwrap();
             }
         })
         .await;

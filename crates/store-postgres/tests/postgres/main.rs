@@ -10,6 +10,8 @@
     reason = "tests"
 )]
 
+#[path = "../../../bench/src/bare.rs"]
+mod bare;
 mod cluster;
 mod conformance;
 mod failovers;
