@@ -15,7 +15,9 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(crate) struct Sample {
     /// Calls per second.
     pub(crate) rate: f64,
-    /// The median latency, in microseconds.
+    /// The least latency, in microseconds.
+    pub(crate) least: f64,
+    /// The median latency.
     pub(crate) p50: f64,
     /// The 99th percentile.
     pub(crate) p99: f64,
@@ -85,6 +87,7 @@ fn sample(latencies: Latencies, took: Duration, used: Duration) -> Result<Sample
     let percentiles = latencies.into_percentiles();
     Ok(Sample {
         rate: f64::from(count) / took.as_secs_f64(),
+        least: percentiles.least,
         p50: percentiles.p50,
         p99: percentiles.p99,
         cpu: used.as_secs_f64() * 1e6 / f64::from(count),

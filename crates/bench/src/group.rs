@@ -246,6 +246,7 @@ mod tests {
     fn each_number_of_sessions_has_its_lines_with_goals() {
         let sample = |rate, cpu| Sample {
             rate,
+            least: 0.0,
             p50: 0.0,
             p99: 0.0,
             cpu,

@@ -21,7 +21,7 @@ impl Latencies {
         self.0.len()
     }
 
-    /// The median and the 99th percentile.
+    /// The least, the median and the 99th percentile.
     pub(crate) fn into_percentiles(mut self) -> Percentiles {
         self.0.sort_unstable();
         let at = |percent: usize| {
@@ -29,6 +29,7 @@ impl Latencies {
             self.0.get(last * percent / 100).copied().map_or(0.0, f64::from)
         };
         Percentiles {
+            least: at(0),
             p50: at(50),
             p99: at(99),
         }
@@ -38,6 +39,7 @@ impl Latencies {
 /// The percentiles of one round, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Percentiles {
+    pub(crate) least: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
 }
@@ -81,6 +83,7 @@ mod tests {
         }
         assert_eq!(latencies.count(), 101);
         let percentiles = latencies.into_percentiles();
+        assert_eq!(percentiles.least, 1.0);
         assert_eq!((percentiles.p50, percentiles.p99), (51.0, 100.0));
         assert_eq!(Latencies::default().into_percentiles().p99, 0.0);
     }
