@@ -170,7 +170,7 @@ pub(crate) async fn make_room(node: Arc<Node>) {
         // A frozen server must not block this: another server may be the primary by then.
         let made = timeout(ROOM, room(&node)).await;
         if let Err(error) = made.unwrap_or_else(|_| Err(silent(ROOM).into())) {
-            tracing::warn!(%error, "no partition was made; there are enough for now");
+            tracing::warn!(%error, "no partition was made in advance; a group that needs one makes it");
         }
     }
 }
@@ -182,7 +182,8 @@ async fn room(node: &Node) -> Result<(), StoreError> {
         (partition::COMMIT_GROUP, state.number),
         (partition::AUDIT, state.audit.position),
     ] {
-        partition::make_room(&connection.client, table, last).await?;
+        let through = partition::make_room(&connection.client, table, last).await?;
+        node.room.note(table, through);
     }
     let forgotten = connection.client.batch_execute(FORGET).await;
     Ok(forgotten.map_err(Failure::from)?)

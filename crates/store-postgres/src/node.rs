@@ -20,6 +20,7 @@ use crate::{
     beats::Beats,
     connect::{Connector, Query},
     error::Failure,
+    partition::Room,
     state::{Found, State, damaged, get, number, unsigned},
 };
 
@@ -42,6 +43,7 @@ pub(crate) struct Node {
     applied: Mutex<Applied>,
     pub(crate) beats: Beats,
     beat: AtomicU64,
+    pub(crate) room: Room,
     /// The last group that is known to be durable. A later group that is not durable may be visible: its wait for a
     /// standby was cancelled.
     durable: AtomicU64,
@@ -92,6 +94,7 @@ impl Node {
             }),
             beats: Beats::default(),
             beat: AtomicU64::default(),
+            room: Room::default(),
             durable: AtomicU64::default(),
             is_open: AtomicBool::new(true),
             went_back: Mutex::default(),

@@ -12,6 +12,7 @@ use crate::{
     error::Failure,
     group::{Group, Ran, write::Finished},
     node::{Kept, Node, beat_in},
+    partition::{self, Table},
     read_set::{ReadSet, queries},
     schema::random_id,
     state::{State, get, number},
@@ -47,6 +48,8 @@ struct Written {
     state: State,
     events: Vec<Kept>,
     inserted: Vec<SessionId>,
+    /// The partitions that it made, by their tables, up to this number.
+    room: Vec<(Table, u64)>,
 }
 
 /// Runs the group as one transaction.
@@ -77,6 +80,7 @@ pub(super) async fn attempt(
         state,
         events,
     } = group.finish(id)?;
+    let room = make_room(node, connection, &state).await?;
     let doubt = Doubt {
         number: state.number,
         id,
@@ -87,6 +91,7 @@ pub(super) async fn attempt(
         state,
         events,
         inserted,
+        room,
     };
     queries.push(Query::new(COMMIT));
     let writing = Instant::now();
@@ -140,6 +145,19 @@ async fn begin<'a>(node: &'a Node, connection: &Connection, needed: ReadSet) -> 
     Ok(group)
 }
 
+/// Makes the partitions that the group needs: calls can come faster than the task that makes them in advance looks.
+async fn make_room(
+    node: &Node,
+    connection: &Connection,
+    state: &State,
+) -> Result<Vec<(Table, u64)>, Failure> {
+    let mut made = Vec::new();
+    for (table, last) in node.room.missing(state) {
+        made.push((table, partition::extend(&connection.client, table, last).await?));
+    }
+    Ok(made)
+}
+
 /// Runs each unit in turn. A unit that needs more reads costs a round trip, also for all units after it. A unit whose
 /// caller has left does not run: whatever its caller did at other nodes was committed before the lock was granted.
 async fn decide(
@@ -178,8 +196,15 @@ fn finish(
     writing: Instant,
 ) -> Result<Answers, Failure> {
     let Written {
-        doubt, state, events, ..
+        doubt,
+        state,
+        events,
+        room,
+        ..
     } = written;
+    for (table, through) in room {
+        node.room.note(table, through);
+    }
     let shown: Vec<_> = events.iter().map(|kept| Arc::clone(&kept.event)).collect();
     node.note_durable(state.number);
     node.apply_own(&state, events)?;

@@ -314,3 +314,20 @@ async fn what_was_committed_when_the_connection_broke_is_not_done_again() {
 async fn what_was_not_committed_when_the_connection_broke_is_done() {
     through_a_cut(Cut::BeforeTheEvent).await;
 }
+
+/// A node looks for partitions every 20 s: it can write more than one of them in that time.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL"]
+async fn the_audit_trail_may_outgrow_its_partitions_between_two_looks() {
+    let store: Arc<dyn Store> = Arc::new(open(fresh(shared())).await);
+    // More than all partitions that are made in advance.
+    let many = 1_000;
+    for _ in 0..450 {
+        let changes = Changes {
+            audit: vec![audit_record(1, session(1).id); many],
+            ..Changes::default()
+        };
+        store.write(changes).await.unwrap();
+    }
+    assert_eq!(store.log().audit_head().borrow().position, 450_000);
+}
