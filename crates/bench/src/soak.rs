@@ -22,7 +22,7 @@ use crate::{
     process::Process,
     sessions,
     stage::{self, Target},
-    statistics::Latencies,
+    statistics::{Latencies, Middle},
 };
 
 /// Callers that share the sessions and the rate.
@@ -147,15 +147,16 @@ impl Reading {
     }
 }
 
-/// Fails if memory grew after the first quarter of the time, in which caches fill.
+/// Fails if memory grew after the first quarter of the time, in which caches fill. Medians are compared: while the machine
+/// is busy otherwise, calls wait, and take memory for that time.
 fn check(readings: &[Reading]) -> Result<(), Failure> {
     let quarter = readings.len() / 4;
-    let most = |part: &[Reading]| part.iter().map(|reading| reading.memory_mib).fold(0.0, f64::max);
-    let second = most(readings.get(quarter..2 * quarter).unwrap_or_default());
-    let last = most(readings.get(readings.len() - quarter..).unwrap_or_default());
     if quarter == 0 {
         return Err(Failure::new("the time has fewer than four intervals"));
     }
+    let usual = |part: &[Reading]| Middle::of(part.iter().map(|reading| reading.memory_mib)).median;
+    let second = usual(readings.get(quarter..2 * quarter).unwrap_or_default());
+    let last = usual(readings.get(readings.len() - quarter..).unwrap_or_default());
     println!("memory: {second:.0} MiB in the second quarter of the time, {last:.0} MiB in the last");
     if last > second * GROWTH_MAX {
         return Err(Failure::new("memory grew"));
