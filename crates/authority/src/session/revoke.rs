@@ -34,6 +34,20 @@ impl Sessions {
         principal: &Principal,
         request: &RevokeRequest,
     ) -> Result<Revoked, RevokeError> {
+        self.revoke_in_turn(principal, request, ()).await
+    }
+
+    /// The same for a caller that waited for its turn to count sessions. `turn` is dropped once the sessions of a
+    /// subject, client, label or realm are counted: the next caller need not wait until the revocation is durable.
+    ///
+    /// # Errors
+    /// See [`revoke`](Self::revoke).
+    pub async fn revoke_in_turn(
+        &self,
+        principal: &Principal,
+        request: &RevokeRequest,
+        turn: impl Send,
+    ) -> Result<Revoked, RevokeError> {
         let operation = RevokeOperation {
             sessions: self,
             principal,
@@ -54,7 +68,7 @@ impl Sessions {
             RevokeTarget::Subject(_)
             | RevokeTarget::Client(_)
             | RevokeTarget::Label(_)
-            | RevokeTarget::Realm => operation.many().await,
+            | RevokeTarget::Realm => operation.many(turn).await,
         }
     }
 }
@@ -117,7 +131,7 @@ impl RevokeOperation<'_> {
     }
 
     /// One event for all sessions that an index lists.
-    async fn many(&self) -> Result<Revoked, RevokeError> {
+    async fn many(&self, turn: impl Send) -> Result<Revoked, RevokeError> {
         let (realm, caller) = (self.principal.realm_name(), self.principal.client());
         let Some(end) = EndMany::of(realm, caller, self.request) else {
             return Ok(self.nothing());
@@ -126,6 +140,7 @@ impl RevokeOperation<'_> {
             self.sessions.shared.require(self.principal, permission)?;
         }
         let matched = self.matched(&end.index).await?;
+        drop(turn);
         if self.request.validate_only {
             return Ok(Revoked::of(matched.live, None));
         }

@@ -97,7 +97,7 @@ impl TokenService for Tokens {
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let request = convert::token::revoke_request(wire)?;
-            let _turn = if request.target.is_one() {
+            let turn = if request.target.is_one() {
                 None
             } else {
                 caller.counting_turn().await?
@@ -106,7 +106,7 @@ impl TokenService for Tokens {
                 .0
                 .authority
                 .sessions()
-                .revoke(&caller.principal, &request)
+                .revoke_in_turn(&caller.principal, &request, turn)
                 .await?;
             caller.revoked(&request, &revoked);
             Ok(RevokeResponse {

@@ -4,7 +4,10 @@ use tessera_core::{RealmLimits, Seconds};
 use tessera_proto::v1::{
     IssueRequest, IssueResponse, KeyStatus, ListKeysRequest, RevokeRequest, revoke_request::Target,
 };
-use tessera_testkit::world::{Client, Setup, World, access_token, reason, refresh_token, strings, viewer};
+use tessera_testkit::{
+    soon,
+    world::{Client, Fragile, Setup, World, access_token, reason, refresh_token, strings, viewer},
+};
 
 async fn is_dead(client: &Client, issued: &IssueResponse) -> bool {
     let access = client
@@ -362,4 +365,22 @@ async fn what_ends_nothing_is_no_change() {
     let own = ApiKeyId::parse(app.api_key.split('_').next_back().unwrap().get(..16).unwrap()).unwrap();
     assert!(is_change(RevokeTarget::ApiKey(own)).await);
     assert!(!is_change(RevokeTarget::ApiKey(own)).await);
+}
+
+/// Only counting is done in turn: on a disk that takes milliseconds, a client could end few labels a second otherwise.
+#[tokio::test]
+async fn a_revocation_that_waits_for_the_disk_delays_no_other_of_its_client() {
+    let store = Fragile::new();
+    let world = World::on(store.clone()).await;
+    let (_, admin) = world.app_and_admin().await;
+    let (waits, release) = store.hold_next();
+    let first = tokio::spawn({
+        let admin = admin.clone();
+        async move { admin.revoke(Target::Subject("user:ann".to_owned())).await }
+    });
+    soon("the first commit", waits).await.unwrap();
+    let second = admin.revoke(Target::Subject("user:bob".to_owned()));
+    soon("the second revocation", second).await.unwrap();
+    release.send(()).unwrap();
+    first.await.unwrap().unwrap();
 }
