@@ -1,12 +1,12 @@
 //! The life of a signing key: how one is made.
 
-use tessera_core::{
-    AuditAction, AuditRecord, KeyStatus, Realm, RealmName, SigningKey, Timestamp, audit::Actor,
-};
-use tessera_store::{Changes, Store};
+use std::iter;
+
+use tessera_core::{KeyStatus, Realm, RealmName, SigningKey, Timestamp, audit::Actor};
+use tessera_store::Store;
 use tessera_token::{ServerKeys, SigningKeyPair};
 
-use crate::{error::SetupError, log::event::signing_key_begins};
+use crate::{error::SetupError, signing_key::key_change::KeyChange};
 
 /// Whether a realm has a key that signs.
 pub(crate) fn has_active_key(records: &[SigningKey], realm: &RealmName) -> bool {
@@ -34,19 +34,11 @@ pub(crate) async fn make_key(
     now: Timestamp,
 ) -> Result<SigningKey, SetupError> {
     let record = new_key(realm, server_keys, now)?;
-    let until = now.plus(record.token_ttl_max);
-    let changes = Changes {
-        audit: vec![AuditRecord {
-            at: now,
-            realm: realm.name.clone(),
-            actor: Actor::Operator,
-            request: None,
-            action: AuditAction::SigningKeyCreated { key: record.id },
-        }],
-        signing_keys: vec![record.clone()],
-        events: signing_key_begins(&record, now, until).into(),
-        ..Changes::default()
+    let change = KeyChange {
+        realm: &realm.name,
+        actor: &Actor::Operator,
+        now,
     };
-    store.write(changes).await?;
+    store.write(change.begin(record.clone(), iter::empty())).await?;
     Ok(record)
 }

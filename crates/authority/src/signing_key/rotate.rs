@@ -5,18 +5,17 @@
 use std::cmp::Reverse;
 
 use tessera_core::{
-    AuditAction, AuditRecord, KeyId, KeyStatus, Realm, RealmName, Sequence, SigningKey, SubscriberName,
-    Timestamp, audit::Actor,
+    KeyId, KeyStatus, Realm, RealmName, Sequence, SigningKey, SubscriberName, Timestamp, audit::Actor,
 };
 use tessera_policy::Permission;
 use tessera_store::Changes;
 
 use crate::{
     error::Unavailable,
-    log::event::{signing_key_activated, signing_key_begins, signing_key_published},
     principal::Principal,
     signing_key::{
         error::SigningKeyError,
+        key_change::KeyChange,
         lifecycle::new_key,
         schedule::RotationStep,
         signing_keys::{KeyTurn, SigningKeys},
@@ -142,31 +141,24 @@ impl SigningKeys {
         actor: &Actor,
     ) -> Result<KeyId, SigningKeyError> {
         let now = self.shared.clock.now();
-        let mut key = new_key(realm, &self.shared.server_keys.load(), now)?;
-        let until = now.plus(key.token_ttl_max);
-        let mut changes = Changes::default();
-        if at_once {
-            changes.events.extend(signing_key_begins(&key, now, until));
-            changes.signing_keys.extend(self.retired(&realm.name, now));
+        let key = new_key(realm, &self.shared.server_keys.load(), now)?;
+        let id = key.id;
+        let change = KeyChange {
+            realm: &realm.name,
+            actor,
+            now,
+        };
+        let changes = if at_once {
+            change.begin(key, self.keys.load().records())
         } else {
-            key.status = KeyStatus::Published;
-            key.not_before = now.plus(self.key_rotation.publish_for);
-            changes.events.push(signing_key_published(&key, now, until));
-        }
-        let created = AuditAction::SigningKeyCreated { key: key.id };
-        changes.audit.push(record(&realm.name, now, actor, created));
-        if at_once {
-            changes
-                .audit
-                .push(self.activation(&realm.name, &key.id, now, actor));
-        }
-        changes.signing_keys.push(key.clone());
+            change.publish(key, self.key_rotation.publish_for)
+        };
         let placed = self.commit_keys(turn, changes).await?;
         if let Some(position) = placed.last() {
-            self.published.lock().insert(key.id, position);
+            self.published.lock().insert(id, position);
         }
-        tracing::info!(key = %key.id, realm = %realm.name, "a signing key is published");
-        Ok(key.id)
+        tracing::info!(key = %id, realm = %realm.name, "a signing key is published");
+        Ok(id)
     }
 
     async fn activate(
@@ -177,19 +169,13 @@ impl SigningKeys {
     ) -> Result<KeyId, SigningKeyError> {
         let key = self.keys.load().record(id).cloned();
         let key = key.ok_or(Unavailable::Defect("a published signing key is gone"))?;
-        let now = self.shared.clock.now();
-        let until = now.plus(key.token_ttl_max);
-        let mut changes = Changes {
-            audit: vec![self.activation(&key.realm, id, now, actor)],
-            events: vec![signing_key_activated(&key, now, until)],
-            signing_keys: self.retired(&key.realm, now),
-            ..Changes::default()
+        let realm = key.realm.clone();
+        let change = KeyChange {
+            realm: &realm,
+            actor,
+            now: self.shared.clock.now(),
         };
-        changes.signing_keys.push(SigningKey {
-            status: KeyStatus::Active,
-            not_before: now.floor_to_second(),
-            ..key
-        });
+        let changes = change.activate(key, self.keys.load().records());
         self.commit_keys(turn, changes).await?;
         self.published.lock().remove(id);
         tracing::info!(key = %id, "a signing key signs from now on");
@@ -207,30 +193,6 @@ impl SigningKeys {
         };
         self.commit_keys(turn, changes).await?;
         Ok(())
-    }
-
-    /// The keys that sign now, with the state that they have once another signs.
-    fn retired(&self, realm: &RealmName, now: Timestamp) -> Vec<SigningKey> {
-        let keys = self.keys.load();
-        let active = keys
-            .records()
-            .filter(|key| key.realm == *realm && key.status == KeyStatus::Active);
-        active
-            .map(|key| SigningKey {
-                status: KeyStatus::Retired,
-                not_after: Some(now.plus(key.token_ttl_max)),
-                ..key.clone()
-            })
-            .collect()
-    }
-
-    fn activation(&self, realm: &RealmName, id: &KeyId, now: Timestamp, actor: &Actor) -> AuditRecord {
-        let retired = self.retired(realm, now).into_iter().next();
-        let action = AuditAction::SigningKeyActivated {
-            key: *id,
-            retired: retired.map(|key| key.id),
-        };
-        record(realm, now, actor, action)
     }
 
     fn published_key(&self, realm: &RealmName) -> Option<SigningKey> {
@@ -276,15 +238,5 @@ fn rank(status: KeyStatus) -> u8 {
         KeyStatus::Active => 1,
         KeyStatus::Retired => 2,
         KeyStatus::Revoked => 3,
-    }
-}
-
-fn record(realm: &RealmName, now: Timestamp, actor: &Actor, action: AuditAction) -> AuditRecord {
-    AuditRecord {
-        at: now,
-        realm: realm.clone(),
-        actor: actor.clone(),
-        request: None,
-        action,
     }
 }
