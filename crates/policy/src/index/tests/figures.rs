@@ -32,7 +32,8 @@ fn figures_of_index_and_casbin() {
         let times = nanos_casbin / nanos_index;
         print!(", casbin {:.2} ms, {times:.0} times as long", nanos_casbin / 1e6);
         println!();
-        println!("figure | one decision of {count} rules | ns | {nanos_index} | {nanos_casbin} | <= 0.00001");
+        let goal = if count < 10_000 { "-" } else { "<= 0.00001" };
+        println!("figure | one decision of {count} rules | ns | {nanos_index} | {nanos_casbin} | {goal}");
     }
 }
 
