@@ -108,7 +108,7 @@ describe('events', () => {
   it('are understood', () => {
     const understood = understand(event(session), 'production')
     assert.deepEqual([understood?.revocation?.name, understood?.changesKeys], [ID, false])
-    for (const kind of ['PUBLISHED', 'ACTIVATED', 'RETIRED'] as const) {
+    for (const kind of ['PUBLISHED', 'ACTIVATED'] as const) {
       assert.ok(understand(event({ kind: `EVENT_KIND_KEY_${kind}` }), 'production')?.changesKeys)
     }
     const revoked = { kind: 'EVENT_KIND_KEY_REVOKED', target: 'keyId', keyId: 'k4.pid.x' } as const
