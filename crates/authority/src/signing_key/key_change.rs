@@ -33,13 +33,13 @@ impl KeyChange<'_> {
     /// Publishes a new key that signs at once. Those of `keys` that sign retire.
     pub(crate) fn begin<'k>(&self, key: SigningKey, keys: impl Iterator<Item = &'k SigningKey>) -> Changes {
         let mut signing_keys = self.retired(keys);
+        let audit = vec![self.created(&key), self.activated(&key, &signing_keys)];
+        let events = signing_key_begins(&key, self.now, self.until(&key)).into();
+        signing_keys.push(key);
         Changes {
-            audit: vec![self.created(&key), self.activated(&key, &signing_keys)],
-            events: signing_key_begins(&key, self.now, self.until(&key)).into(),
-            signing_keys: {
-                signing_keys.push(key);
-                signing_keys
-            },
+            audit,
+            events,
+            signing_keys,
             ..Changes::default()
         }
     }

@@ -93,24 +93,18 @@ fn is_over(key: &SigningKey, settled: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tessera_core::RealmName;
-
     use super::*;
-    use crate::testing::at;
+    use crate::testing::{at, signing_key};
 
     fn key(letter: &str, status: KeyStatus, not_before: i64, not_after: Option<i64>) -> SigningKey {
         SigningKey {
             id: id(letter),
-            realm: RealmName::parse("production").unwrap(),
-            public: String::new(),
-            sealed_secret: String::new(),
-            sealed_with: String::new(),
-            sealed_at: at(0),
             status,
             published_at: at(not_before - 600),
             not_before: at(not_before),
             not_after: not_after.map(at),
             token_ttl_max: Seconds(1000),
+            ..signing_key(1)
         }
     }
 

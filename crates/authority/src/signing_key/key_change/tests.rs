@@ -3,26 +3,18 @@
 use tessera_core::{EventBody, KeyId};
 
 use super::*;
-use crate::testing::at;
-
-fn id(letter: &str) -> KeyId {
-    KeyId::parse(&format!("k4.pid.{}", letter.repeat(44))).unwrap()
-}
+use crate::testing::{at, signing_key};
 
 /// A key whose tokens live for 1,000 s at most.
 fn key(letter: &str, realm: &str, status: KeyStatus) -> SigningKey {
     SigningKey {
-        id: id(letter),
+        id: KeyId::parse(&format!("k4.pid.{}", letter.repeat(44))).unwrap(),
         realm: RealmName::parse(realm).unwrap(),
-        public: String::new(),
-        sealed_secret: String::new(),
-        sealed_with: String::new(),
-        sealed_at: at(-600),
         status,
-        published_at: at(-600),
         not_before: at(-600),
         not_after: None,
         token_ttl_max: Seconds(1000),
+        ..signing_key(1)
     }
 }
 
