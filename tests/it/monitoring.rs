@@ -20,8 +20,9 @@ use tokio_stream::StreamExt;
 
 use self::exposition::{Exposition, Named};
 use crate::{
+    log::Log,
     serving::{Place, free_port},
-    support::{Authority, PATIENCE, refresh, root, soon, viewer},
+    support::{Authority, Client, PATIENCE, refresh, root, soon, viewer},
 };
 
 /// The answer of the admin socket.
@@ -242,6 +243,38 @@ fn every_alert_names_a_section_that_is_there() {
     assert_eq!(runbooks.len(), rules.matches("- alert: ").count());
     for section in runbooks {
         assert!(sections.contains(section), "{section}");
+    }
+}
+
+/// A subscriber is refused in its stream: the call has an answer once the stream has a first part.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_whether_a_subscriber_was_refused() {
+    let place = Place::new();
+    let key = place.first_key("production");
+    let log = Log::default();
+    let authority = place.serve_with("debug", log.clone());
+    let client = Client::connect(&authority.address, key["secret"].as_str().unwrap()).await;
+    for (from, expected) in [
+        (
+            From::Cursor("no-cursor".to_owned()),
+            "call refused rpc=Watch code=InvalidArgument",
+        ),
+        (From::Latest(true), "call served rpc=Watch"),
+    ] {
+        let start = WatchStart {
+            from: Some(from),
+            ..WatchStart::default()
+        };
+        let first = WatchRequest {
+            message: Some(Message::Start(start)),
+        };
+        let before = log.len();
+        let requests = tokio_stream::once(first).chain(tokio_stream::pending());
+        let stream = client.revocations().watch(requests).await.unwrap();
+        drop(soon("an answer", stream.into_inner().message()).await);
+        log.says(before, expected).await;
+        let text = log.text();
+        assert_eq!(text[before..].matches("rpc=Watch").count(), 1, "{text}");
     }
 }
 

@@ -8,15 +8,21 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{exchange::Exchange, peer::UntakenAnswer, route::Shape, strangers::Stranger};
-use crate::{error::ApiError, grpc::status};
+use super::{calls::Edge, exchange::Exchange, peer::UntakenAnswer, route::Shape, strangers::Stranger};
+use crate::{
+    error::ApiError,
+    grpc::status::{self, Sent},
+};
 
 /// The body of one answer.
 pub(crate) struct AnswerBody {
     inner: Inner,
     held: Arc<Held>,
+    /// Observes how the call is answered, if that is not known before the first part.
+    opened: Option<Arc<Edge>>,
     /// Whether it says that its exchange was ended: then it is not cut off for that reason.
     is_farewell: bool,
     /// Whether it was ended before its own end.
@@ -103,7 +109,13 @@ impl Inner {
 }
 
 impl AnswerBody {
-    pub(super) fn new(inner: Inner, exchange: Arc<Exchange>, is_stream: bool) -> Self {
+    /// `opened` observes the answer of a stream.
+    pub(super) fn new(
+        inner: Inner,
+        exchange: Arc<Exchange>,
+        is_stream: bool,
+        opened: Option<Arc<Edge>>,
+    ) -> Self {
         let is_farewell = exchange.stranger().is_some_and(Stranger::is_evicted);
         if let Some(stranger) = exchange.stranger() {
             stranger.answers();
@@ -115,8 +127,18 @@ impl AnswerBody {
                 exchange,
                 _untaken: untaken,
             }),
+            opened,
             is_farewell,
             is_over: false,
+        }
+    }
+
+    /// The first part, or the end, of a stream: trailers say why it was refused.
+    fn observe(&mut self, trailers: Option<&HeaderMap>) {
+        if let Some(edge) = self.opened.take() {
+            let sent = trailers.and_then(Sent::of);
+            let outcome = sent.as_ref().map_or(Ok(()), |sent| Err(sent.into()));
+            edge.observe(&self.held.exchange, outcome);
         }
     }
 
@@ -149,13 +171,20 @@ impl http_body::Body for AnswerBody {
             && stranger.poll_evicted(cx.waker())
             && !this.is_farewell
         {
-            return Poll::Ready(this.evicted());
+            let part = this.evicted();
+            let frame = part.as_ref().and_then(|part| part.as_ref().ok());
+            this.observe(frame.and_then(Frame::trailers_ref));
+            return Poll::Ready(part);
         }
         let mut polled = this.inner.poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
         {
             status::bound(trailers);
+        }
+        if let Poll::Ready(part) = &polled {
+            let frame = part.as_ref().and_then(|part| part.as_ref().ok());
+            this.observe(frame.and_then(Frame::trailers_ref));
         }
         polled.map_ok(|frame| frame.map_data(|bytes| Part::of(&this.held, bytes)))
     }
@@ -166,5 +195,12 @@ impl http_body::Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        // The peer left before the first part.
+        self.observe(None);
     }
 }

@@ -143,7 +143,7 @@ impl Edge {
 
     /// Refuses a request whose body is not read.
     fn refuse(
-        &self,
+        self: &Arc<Self>,
         exchange: Arc<Exchange>,
         request: &Request<Incoming>,
         error: &ApiError,
@@ -157,14 +157,19 @@ impl Edge {
     }
 
     fn answer(
-        &self,
+        self: &Arc<Self>,
         exchange: Arc<Exchange>,
         method: &Method,
         response: Response<impl Into<AnswerInner>>,
     ) -> Response<AnswerBody> {
         let mut response = response;
         status::bound(response.headers_mut());
-        self.observe_unserved(&exchange, &response);
+        let is_stream = exchange.route.answers_with_stream;
+        // The first part of a stream says whether the call was refused.
+        let is_open = is_stream && Sent::of(response.headers()).is_none();
+        if !is_open {
+            self.observe_unserved(&exchange, &response);
+        }
         if exchange.route.shape == Shape::Http {
             let (status, took) = (response.status(), exchange.took());
             self.metrics.count_request(exchange.route, method, status, took);
@@ -175,7 +180,7 @@ impl Edge {
         if let Some(tracing) = &self.tracing {
             tracing.end(&exchange, method, response.status());
         }
-        let is_stream = exchange.route.answers_with_stream;
+        let opened = is_open.then(|| Arc::clone(self));
         let has_content = method != Method::HEAD;
         response.map(|body| {
             let body = if has_content {
@@ -183,7 +188,7 @@ impl Edge {
             } else {
                 Body::empty().into()
             };
-            AnswerBody::new(body, exchange, is_stream)
+            AnswerBody::new(body, exchange, is_stream, opened)
         })
     }
 
