@@ -111,10 +111,7 @@ impl PostgresStore {
         let (background, for_background) = mpsc::channel(BACKGROUND_MAX);
         let (looking, for_looking) = mpsc::channel(LOOKING_MAX);
         let (reading, for_reading) = mpsc::channel(READING_MAX);
-        let queue = Arc::new(tokio::sync::Mutex::new(Queue {
-            work: for_work,
-            background: for_background,
-        }));
+        let queue = Arc::new(tokio::sync::Mutex::new(Queue::new(for_work, for_background)));
         let writers = (0..WRITERS).map(|number| {
             let writer = Writer {
                 number,
