@@ -4,7 +4,8 @@ use std::{fs, io::Write, path::Path};
 
 use serde_json::Value;
 use tessera_proto::v1::{
-    AwaitPropagationRequest, GetStatusRequest, IssueRequest, policy_service_client::PolicyServiceClient,
+    AwaitPropagationRequest, CreateApiKeyRequest, GetStatusRequest, IssueRequest,
+    api_key_service_client::ApiKeyServiceClient, policy_service_client::PolicyServiceClient,
     revoke_request::Target,
 };
 
@@ -12,7 +13,9 @@ use crate::{
     log::Log,
     postgres_server::Server,
     serving::{free_port, start},
-    support::{Authority, Client, access, copy_directory, json, refresh, soon, stderr, tessera, viewer},
+    support::{
+        Authority, Client, access, copy_directory, json, reason, refresh, soon, stderr, tessera, viewer,
+    },
 };
 
 mod loss;
@@ -170,6 +173,49 @@ async fn two_nodes_are_one_authority() {
         .await
         .unwrap();
     assert!(there.introspect(&access(refreshed.tokens.as_ref())).await.active);
+}
+
+/// A node remembers for some seconds which keys it accepted, for calls that read them again as they commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_key_that_one_node_ends_makes_nothing_at_another() {
+    let server = Server::start("");
+    let (one, two, api_key) = two_nodes(&server);
+    for node in [&one, &two] {
+        let path = node.directory.path().join("policies/policy.csv");
+        let rules = fs::read_to_string(&path).unwrap();
+        fs::write(path, rules + "g, client:worker, role:operator, *\n").unwrap();
+    }
+    let (_serving, _other) = (one.serve(), two.serve());
+    let here = one.client(&api_key).await;
+    let mut keys = ApiKeyServiceClient::new(here.channel.clone());
+    for _ in 0..5 {
+        let request = CreateApiKeyRequest {
+            name: "worker".to_owned(),
+            ..CreateApiKeyRequest::default()
+        };
+        let made = keys.create_api_key(request).await.unwrap().into_inner();
+        let there = two.client(&made.secret).await;
+        let issued = there.issue(reader("user:ann")).await.unwrap();
+        let issued = there.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
+        let id = made.api_key.unwrap().id;
+        here.revoke(Target::ApiKeyId(id)).await.unwrap();
+        let spent = there.refresh(&refresh(issued.tokens.as_ref())).await;
+        let unknown = IssueRequest {
+            scopes: vec!["unknown:read".to_owned()],
+            ..reader("user:ann")
+        };
+        for refused in [
+            spent.map(drop),
+            there.refresh("tsr_nothing").await.map(drop),
+            there.issue(unknown).await.map(drop),
+            there.issue(reader("user:ann")).await.map(drop),
+        ] {
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
+            assert_eq!(reason(&refused), "CREDENTIAL_INVALID");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

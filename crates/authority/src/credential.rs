@@ -13,5 +13,6 @@ pub(crate) mod lifetime;
 pub(crate) mod list;
 pub(crate) mod note_use;
 pub(crate) mod purge;
+pub(crate) mod recent;
 pub(crate) mod right;
 pub(crate) mod used;

@@ -175,8 +175,9 @@ fn word(answer: &impl Debug) -> String {
     let text = text
         .strip_prefix("Refused(")
         .or(text.strip_prefix("Err("))
+        .or(text.strip_prefix("Failed("))
         .unwrap_or(&text);
-    let end = text.find(['(', ')', ' ', '{']).unwrap_or(text.len());
+    let end = text.find(['(', ')', ' ', '{', ',']).unwrap_or(text.len());
     text.get(..end).unwrap_or_default().to_owned()
 }
 

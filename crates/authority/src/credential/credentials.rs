@@ -6,7 +6,9 @@ use arc_swap::ArcSwap;
 use tessera_core::{ClientName, RealmName};
 
 use crate::{
-    credential::{disabled::DisabledClients, ending_count::EndingApiKeys, used::UsedApiKeys},
+    credential::{
+        disabled::DisabledClients, ending_count::EndingApiKeys, recent::RecentApiKeys, used::UsedApiKeys,
+    },
     refusal::Refusals,
     shared::Shared,
 };
@@ -17,6 +19,7 @@ pub struct Credentials {
     pub(super) shared: Arc<Shared>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) used_api_keys: UsedApiKeys,
+    pub(super) recent: RecentApiKeys,
     pub(super) ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
 }
 
@@ -32,6 +35,7 @@ impl Credentials {
             shared: Arc::clone(shared),
             refusals: Arc::clone(refusals),
             used_api_keys: UsedApiKeys::default(),
+            recent: RecentApiKeys::default(),
             ending_api_keys: ArcSwap::default(),
         }
     }

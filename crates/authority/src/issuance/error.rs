@@ -2,7 +2,10 @@
 
 use tessera_core::{Audience, DecisionId, PolicyRevision, RevokeReason, Scope};
 
-use crate::error::{CallNotAllowed, Unavailable, from_entropy, from_store};
+use crate::{
+    credential::error::AuthenticateError,
+    error::{CallNotAllowed, Unavailable, from_entropy, from_store},
+};
 
 /// The access token would exceed the length limit: verifiers and proxies would refuse it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,9 +163,30 @@ pub enum RefreshError {
         /// The policy that decided.
         policy: PolicyRevision,
     },
+    /// The caller's API key was revoked during the call.
+    #[error("the API key is not accepted")]
+    CredentialEnded,
     /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<AuthenticateError> for IssueError {
+    fn from(error: AuthenticateError) -> Self {
+        match error {
+            AuthenticateError::Unavailable(error) => error.into(),
+            _ => Self::CredentialEnded,
+        }
+    }
+}
+
+impl From<AuthenticateError> for RefreshError {
+    fn from(error: AuthenticateError) -> Self {
+        match error {
+            AuthenticateError::Unavailable(error) => error.into(),
+            _ => Self::CredentialEnded,
+        }
+    }
 }
 
 from_store!(IssueError, RefreshError);

@@ -7,7 +7,7 @@ mod terms;
 use sha2::{Digest, Sha256};
 use tessera_core::{Audience, DecisionId, PolicyRevision, Scope, Session, SessionId, Subject, TokenId};
 use tessera_policy::Policy;
-use tessera_store::{RequestKey, Snapshot};
+use tessera_store::{Changes, RequestKey, Snapshot};
 use tessera_token::{RefreshSecret, RefreshToken, random};
 
 use self::{
@@ -51,6 +51,19 @@ impl Issuance {
     /// # Errors
     /// See [`IssueError`]: nothing is stored if it fails.
     pub async fn issue(&self, principal: &Principal, request: &IssueRequest) -> Result<Issued, IssueError> {
+        let issued = self.issue_until_decided(principal, request).await;
+        if issued.is_err() {
+            // A caller whose key ended learns nothing else.
+            self.credentials.still_works(principal).await?;
+        }
+        issued
+    }
+
+    async fn issue_until_decided(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+    ) -> Result<Issued, IssueError> {
         for _ in 0..DECISIONS_MAX {
             let policy = self.shared.policy();
             if let Some(issued) = self.issue_by(&policy, principal, request).await? {
@@ -159,23 +172,19 @@ impl Issuance {
         refused: Option<CallNotAllowed>,
         decision: DecisionId,
     ) -> IssueError {
-        let recorded = self
-            .record_denial(
-                principal.identity(),
-                request.request_id,
-                bearer,
-                &denial,
-                None,
-                decision,
-            )
-            .await;
-        match (recorded, refused) {
-            (Ok(()), Some(refused)) => IssueError::NotAllowed {
+        denial.log(decision);
+        let record = denial.record(principal.identity(), request.request_id, bearer, None, decision);
+        let changes = Changes {
+            audit: vec![record],
+            ..Changes::default()
+        };
+        match (self.shared.store.write(changes).await, refused) {
+            (Ok(_), Some(refused)) => IssueError::NotAllowed {
                 refused,
                 decision,
                 policy: denial.policy,
             },
-            (Ok(()), None) => IssueError::Denied {
+            (Ok(_), None) => IssueError::Denied {
                 denied: denial.denied,
                 partly: denial.partly,
                 decision,

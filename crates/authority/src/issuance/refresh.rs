@@ -1,32 +1,34 @@
 //! Refresh: the next generation, or the same successor again, or the end of the session.
 //!
-//! Everything that can fail is checked first: client, scopes, policy. The generation is consumed last, in one atomic
-//! read-decide-write that reads the session again. Nothing is answered before that is durable.
+//! One atomic read-decide-write checks everything that can fail, client, scopes, policy, and consumes the generation
+//! last. Nothing is answered before that is durable.
 
 mod commit;
 pub(crate) mod outcome;
 
+use std::sync::Arc;
+
 use tessera_core::{
     Audience, DecisionId, PolicyRevision, RealmName, Refreshable, Refusal, RequestId, Scope, ScopeSet,
-    Session, SessionId, Verdict,
+    Session, SessionId, TokenId,
 };
 use tessera_policy::Policy;
-use tessera_store::{Reads, Snapshot};
-use tessera_token::RefreshToken;
+use tessera_store::Snapshot;
+use tessera_token::{RefreshToken, random};
+use tracing::Span;
 
 use self::{
-    commit::{Outcome, RefreshCommit},
+    commit::{Outcome, RefreshCommit, Spent},
     outcome::RefreshOutcome,
 };
 use crate::{
     error::Unavailable,
     issuance::{
-        denial::Denial,
         error::RefreshError,
         issue::DECISIONS_MAX,
         issuer::Issuance,
         scopes::{Bearer, Grant},
-        tokens::{Committed, PresentedToken, TokenSet},
+        tokens::{PresentedToken, TokenSet},
     },
     principal::{Identity, Principal},
 };
@@ -73,7 +75,12 @@ impl Issuance {
         principal: &Principal,
         request: &RefreshRequest,
     ) -> Result<Refreshed, RefreshError> {
-        self.refresh_as(principal.identity(), request).await
+        let refreshed = self.refresh_as(principal.identity(), request).await;
+        if refreshed.is_err() {
+            // A caller whose key ended learns nothing else.
+            self.credentials.still_works(principal).await?;
+        }
+        refreshed
     }
 
     /// Spends a refresh token that any bearer may spend ([`Refreshable::ByBearer`]).
@@ -88,7 +95,11 @@ impl Issuance {
             .filter(|session| session.refreshable == Refreshable::ByBearer)
             .ok_or(RefreshError::Invalid)?;
         match self.credentials.identity_of(&session).await? {
-            Some(identity) => self.refresh_as(&identity, request).await,
+            Some(identity) => match self.refresh_as(&identity, request).await {
+                // The bearer has no credential but the token.
+                Err(RefreshError::CredentialEnded) => Err(RefreshError::Expired),
+                result => result,
+            },
             None => Err(RefreshError::Expired),
         }
     }
@@ -137,48 +148,48 @@ impl Issuance {
     /// `None` if another policy was put in force before the commit: nothing happened.
     async fn refresh_by(
         &self,
-        policy: &Policy,
+        policy: &Arc<Policy>,
         identity: &Identity,
         request: &RefreshRequest,
     ) -> Result<Option<Refreshed>, RefreshError> {
         self.shared.check_is_last()?;
         let token = self.opened(request)?;
-        let state = self
-            .shared
-            .store
-            .read(Reads::default().session(token.session))
-            .await?;
-        let stored = state.session(token.session).ok_or(RefreshError::Invalid)?;
-        let session = &stored.session;
-        if session.realm != identity.realm().name {
-            return Err(RefreshError::Invalid);
-        }
         let successor = token
             .successor(&self.shared.server_keys.load())
             .ok_or(RefreshError::Invalid)?;
-        let mut commit = RefreshCommit::new(
-            identity,
-            request.request_id,
-            &token,
-            &successor,
-            session,
-            self.shared.clock.now(),
-        )?;
-        let decision = commit.decision;
-        commit.grant = match commit.verdict(session, &state.times) {
-            Verdict::Refuse(refusal) => return Err(self.refuse(refusal, identity, session).await),
-            // The scopes of a thief do not matter.
-            Verdict::Reuse => commit.grant,
-            Verdict::Rotate | Verdict::Replay => {
-                self.grant_again(policy, identity, request, session, decision)
-                    .await?
+        let now = self.shared.clock.now();
+        let decision = DecisionId::generate(now, random()?);
+        let token_id = TokenId::generate(now, random()?);
+        let commit = |granted| RefreshCommit {
+            identity: identity.clone(),
+            request_id: request.request_id,
+            session: token.session,
+            generation: token.generation,
+            secret: token.secret.hash(),
+            successor: successor.secret.hash(),
+            scopes: request.scopes.clone(),
+            audience: request.audience.clone(),
+            token_id,
+            decision,
+            policy: Arc::clone(policy),
+            token_bytes_max: self.token_bytes_max,
+            granted,
+            now,
+        };
+        let outcome = match self.spend(commit(None)).await? {
+            Outcome::GrantFirst(session) => {
+                let grant = self.grant_first(&commit(None), &session)?;
+                self.spend(commit(Some(grant))).await?
             }
+            outcome => outcome,
         };
-        let denied = commit.grant.denied.clone();
-        let in_force = *policy.revision();
-        let Some((committed, replayed)) = self.commit_refresh(commit, in_force).await? else {
-            return Ok(None);
+        let (spent, replayed) = match outcome {
+            Outcome::Rotated(spent) => (spent, false),
+            Outcome::Replayed(spent) => (spent, true),
+            Outcome::PolicyChanged => return Ok(None),
+            nothing_spent => return Err(self.refused(nothing_spent, identity, &token, decision).await),
         };
+        let Spent { committed, denied } = spent;
         let (session, generation) = (committed.session.id, committed.session.generation());
         let policy = committed.policy;
         tracing::debug!(%decision, %policy, %session, "refreshed");
@@ -195,86 +206,54 @@ impl Issuance {
         }))
     }
 
-    /// The committed state, and whether it is the same as before.
-    async fn commit_refresh(
-        &self,
-        commit: RefreshCommit,
-        in_force: PolicyRevision,
-    ) -> Result<Option<(Committed, bool)>, RefreshError> {
-        let id = commit.session;
-        let decide = move |state: &Snapshot| commit.decide(state, &in_force);
-        let (outcome, _) = self
-            .shared
-            .store
-            .commit(Reads::default().session(id), decide)
-            .await?;
-        match outcome {
-            Outcome::Rotated(committed) => Ok(Some((committed, false))),
-            Outcome::Replayed(committed) => Ok(Some((committed, true))),
-            Outcome::Reused(client) => {
-                tracing::warn!(session = %id, %client, "a spent refresh token was used: session revoked");
-                Err(RefreshError::Reused)
-            }
-            Outcome::Refused(error) => Err(error),
-            Outcome::PolicyChanged => Ok(None),
-        }
+    async fn spend(&self, commit: RefreshCommit) -> Result<Outcome, RefreshError> {
+        let reads = commit.reads();
+        // What policy decides in the store's turn belongs to the trace of the call.
+        let span = Span::current();
+        let decide = move |state: &Snapshot| span.in_scope(|| commit.decide(state));
+        let (outcome, _) = self.shared.store.commit(reads, decide).await?;
+        Ok(outcome)
     }
 
-    /// `asked ∩ the session's ∩ policy now`.
-    async fn grant_again(
-        &self,
-        policy: &Policy,
-        identity: &Identity,
-        request: &RefreshRequest,
-        session: &Session,
-        decision: DecisionId,
-    ) -> Result<Grant, RefreshError> {
-        if request
-            .audience
-            .as_ref()
-            .is_some_and(|asked| *asked != session.audience)
-        {
-            return Err(RefreshError::OtherAudience(session.audience.clone()));
-        }
-        if let Some(beyond) = request
-            .scopes
-            .iter()
-            .find(|scope| !session.scopes.contains(scope))
-        {
-            return Err(RefreshError::ScopeExceedsGrant(beyond.clone()));
-        }
-        let asked = if request.scopes.is_empty() {
-            &session.scopes
-        } else {
-            &request.scopes
-        };
-        let bearer = Bearer::of_session(session);
-        let grant = bearer.grant(policy, asked);
+    /// What policy grants of the session now, if the token with it is not too long.
+    fn grant_first(&self, commit: &RefreshCommit, session: &Session) -> Result<Grant, RefreshError> {
+        let grant = Bearer::of_session(session).grant(&commit.policy, commit.asked(session));
         if !grant.granted.is_empty() {
             // It fitted before; since then the limit was lowered, or the issuer became longer.
-            self.check_size::<RefreshError>(identity.realm(), session, &grant, !request.scopes.is_empty())?;
-            return Ok(grant);
+            let scopes_are_named = !commit.scopes.is_empty();
+            self.check_size::<RefreshError>(commit.identity.realm(), session, &grant, scopes_are_named)?;
         }
-        let denial = Denial {
-            asked: asked.clone(),
-            denied: grant.denied,
-            partly: false,
-            policy: grant.revision,
-        };
-        self.record_denial(
-            identity,
-            request.request_id,
-            &bearer,
-            &denial,
-            Some(session.id),
-            decision,
-        )
-        .await?;
-        Err(RefreshError::Denied {
-            denied: denial.denied,
-            decision,
-            policy: denial.policy,
-        })
+        Ok(grant)
+    }
+
+    /// Why no token was given.
+    async fn refused(
+        &self,
+        outcome: Outcome,
+        identity: &Identity,
+        token: &RefreshToken,
+        decision: DecisionId,
+    ) -> RefreshError {
+        let session = token.session;
+        match outcome {
+            Outcome::Refused(refusal, session) => self.refuse(refusal, identity, &session).await,
+            Outcome::Failed(error) => error,
+            Outcome::Reused(client) => {
+                tracing::warn!(%session, %client, "a spent refresh token was used: session revoked");
+                RefreshError::Reused
+            }
+            Outcome::Denied(denial) => {
+                denial.log(decision);
+                RefreshError::Denied {
+                    denied: denial.denied,
+                    decision,
+                    policy: denial.policy,
+                }
+            }
+            Outcome::GrantFirst(_) | Outcome::Rotated(_) | Outcome::Replayed(_) | Outcome::PolicyChanged => {
+                Unavailable::Defect("a refresh was not decided").into()
+            }
+        }
     }
 
     async fn refuse(&self, refusal: Refusal, identity: &Identity, session: &Session) -> RefreshError {

@@ -16,15 +16,6 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// No scopes, for a session whose scopes do not matter.
-    pub(crate) fn nothing(session: &Session) -> Self {
-        Self {
-            granted: ScopeSet::default(),
-            denied: Vec::new(),
-            revision: session.policy,
-        }
-    }
-
     pub(crate) fn denied_scopes(&self) -> ScopeSet {
         self.denied.iter().map(|(scope, _)| scope.clone()).collect()
     }

@@ -194,7 +194,7 @@ impl Committed {
 }
 
 /// An upper bound of the size of a token of the session with these scopes, computed without writing it.
-fn bytes_at_most(realm: &Realm, session: &Session, grant: &Grant) -> usize {
+pub(crate) fn bytes_at_most(realm: &Realm, session: &Session, grant: &Grant) -> usize {
     // Claim names, ids, times and numbers; header, signature and footer.
     const REST_BYTES: usize = 1024;
     let listed = |length: usize| length + r#""","#.len();

@@ -160,12 +160,13 @@ impl Edge {
         let refused = match credential {
             Some(credential) => {
                 self.refusals.admit(address, credential)?;
-                match self
-                    .authority
-                    .credentials()
-                    .authenticate(credential, address)
-                    .await
-                {
+                let credentials = self.authority.credentials();
+                let principal = if exchange.route.reads_key_again {
+                    credentials.recognize(credential, address).await
+                } else {
+                    credentials.authenticate(credential, address).await
+                };
+                match principal {
                     Ok(principal) => {
                         self.refusals.accepted(credential);
                         return Ok(principal);

@@ -62,6 +62,9 @@ pub(crate) struct Route {
     pub(crate) writes_kib: u32,
     /// Whether an administrator's call may take a reserved slot.
     pub(crate) is_administration: bool,
+    /// Whether the call reads the caller's API key again, as it commits and before it refuses anything: only Issue and
+    /// Refresh do.
+    pub(crate) reads_key_again: bool,
     /// Whether it only shows public content: a caller that requests it without pause is slowed down.
     pub(crate) is_open: bool,
 }
@@ -105,6 +108,7 @@ impl Route {
             writes_kib: 0,
             is_administration: false,
             is_open: false,
+            reads_key_again: false,
         }
     }
 
@@ -138,6 +142,13 @@ impl Route {
 
     const fn writes(self, writes_kib: u32) -> Self {
         Self { writes_kib, ..self }
+    }
+
+    const fn reads_key_again(self) -> Self {
+        Self {
+            reads_key_again: true,
+            ..self
+        }
     }
 
     const fn administers(self) -> Self {
@@ -180,11 +191,11 @@ static OTHER: Route = Route::open("other", Shape::Http, BODY);
 static ROUTES: [(&str, Route); 44] = [
     (
         "/tessera.v1.TokenService/Issue",
-        Route::client("Issue", NAMES).writes(3),
+        Route::client("Issue", NAMES).writes(3).reads_key_again(),
     ),
     (
         "/tessera.v1.TokenService/Refresh",
-        Route::client("Refresh", NAMES).writes(3),
+        Route::client("Refresh", NAMES).writes(3).reads_key_again(),
     ),
     (
         "/tessera.v1.TokenService/Introspect",
@@ -390,7 +401,9 @@ static ROUTES: [(&str, Route); 44] = [
     ),
     (
         "/auth/api-key",
-        Route::anyone("POST /auth/api-key", Shape::Http, BODY).writes(3),
+        Route::anyone("POST /auth/api-key", Shape::Http, BODY)
+            .writes(3)
+            .reads_key_again(),
     ),
     (
         "/auth/refresh",
@@ -398,7 +411,9 @@ static ROUTES: [(&str, Route); 44] = [
     ),
     (
         "/oauth2/token",
-        Route::anyone("POST /oauth2/token", Shape::Http, BODY).writes(3),
+        Route::anyone("POST /oauth2/token", Shape::Http, BODY)
+            .writes(3)
+            .reads_key_again(),
     ),
     (
         "/oauth2/introspect",
@@ -481,6 +496,20 @@ mod tests {
         {
             assert!(seen.contains(path), "{path} is not in the table");
         }
+    }
+
+    #[test]
+    fn only_calls_that_read_the_key_again_go_by_a_key_of_a_moment_ago() {
+        let paths = ROUTES.iter().filter(|(_, route)| route.reads_key_again);
+        assert_eq!(
+            paths.map(|(path, _)| *path).collect::<Vec<_>>(),
+            [
+                "/tessera.v1.TokenService/Issue",
+                "/tessera.v1.TokenService/Refresh",
+                "/oauth2/token",
+                "/auth/api-key",
+            ]
+        );
     }
 
     #[test]

@@ -242,6 +242,7 @@ impl From<RefreshError> for ApiError {
                 decision,
                 policy,
             } => denied(&message, scopes, decision, &policy),
+            RefreshError::CredentialEnded => AuthenticateError::Refused.into(),
             RefreshError::Unavailable(error) => error.into(),
         }
     }

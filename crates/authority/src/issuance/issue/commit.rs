@@ -89,7 +89,7 @@ impl IssueCommit {
 
     fn credential_works(&self, state: &Snapshot) -> bool {
         match &self.session.credential {
-            CredentialId::ApiKey(id) => state.api_key(id).is_some_and(|key| key.revoked_at.is_none()),
+            CredentialId::ApiKey(id) => state.api_key(id).is_some_and(|key| key.works(self.now)),
         }
     }
 

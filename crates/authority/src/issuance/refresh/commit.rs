@@ -3,18 +3,25 @@
 use std::sync::Arc;
 
 use tessera_core::{
-    AuditAction, AuditRecord, ClientName, DecisionId, PolicyRevision, Presented, RealmLimits, RequestId,
-    RevokeReason, Seconds, SecretHash, Session, SessionId, Timestamp, TokenId, Verdict,
+    Audience, AuditAction, AuditRecord, ClientName, DecisionId, Presented, RealmLimits, Refusal, RequestId,
+    RevokeReason, Scope, ScopeSet, Seconds, SecretHash, Session, SessionId, Timestamp, TokenId, Verdict,
 };
-use tessera_store::{Changes, Decision, Snapshot, StoredSession, Times};
-use tessera_token::{NoEntropy, RefreshToken, random};
+use tessera_policy::Policy;
+use tessera_store::{Changes, Decision, Reads, Snapshot, StoredSession, Times};
 
 use crate::{
-    error::Unavailable,
-    issuance::{error::RefreshError, scopes::Grant, tokens::Committed},
+    issuance::{
+        denial::Denial,
+        error::RefreshError,
+        scopes::{Bearer, Grant},
+        tokens::{Committed, bytes_at_most},
+    },
     log::event::session_revoked,
     principal::Identity,
 };
+
+/// How many scopes are decided in the store's turn at most. More are decided before, in the caller's own time.
+const SCOPES_IN_TURN_MAX: usize = 32;
 
 /// A presented token that is about to be spent.
 #[derive(Clone, Debug)]
@@ -25,10 +32,17 @@ pub(crate) struct RefreshCommit {
     pub(crate) generation: u64,
     pub(crate) secret: SecretHash,
     pub(crate) successor: SecretHash,
+    /// Fewer scopes for this access token; empty: all of the session's.
+    pub(crate) scopes: ScopeSet,
+    /// The audience that the caller expects; `None`: any.
+    pub(crate) audience: Option<Audience>,
     pub(crate) token_id: TokenId,
     pub(crate) decision: DecisionId,
-    /// The session's scopes that policy grants; nothing for a spent token.
-    pub(crate) grant: Grant,
+    pub(crate) policy: Arc<Policy>,
+    /// The longest access token that is issued.
+    pub(crate) token_bytes_max: usize,
+    /// The grant, if it was decided before the store's turn.
+    pub(crate) granted: Option<Grant>,
     pub(crate) now: Timestamp,
 }
 
@@ -36,38 +50,45 @@ pub(crate) struct RefreshCommit {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The session has the next generation.
-    Rotated(Committed),
+    Rotated(Spent),
     /// The same successor again.
-    Replayed(Committed),
+    Replayed(Spent),
     /// A spent token: the session of this client is revoked.
     Reused(ClientName),
-    /// Nothing happened.
-    Refused(RefreshError),
+    /// Policy grants nothing now, which is recorded.
+    Denied(Denial),
+    /// The session refuses the token: nothing happened.
+    Refused(Refusal, Arc<Session>),
+    /// Something else is wrong: nothing happened.
+    Failed(RefreshError),
+    /// The decision of policy takes too long for the store's turn, or the token may be too long: nothing happened.
+    GrantFirst(Arc<Session>),
     /// Another policy was put in force since the decision: nothing happened.
     PolicyChanged,
 }
 
+/// What a spent token gives.
+#[derive(Debug)]
+pub(crate) struct Spent {
+    pub(crate) committed: Committed,
+    /// Scopes that policy does not grant now, with the reason.
+    pub(crate) denied: Vec<(Scope, String)>,
+}
+
 impl RefreshCommit {
-    pub(crate) fn new(
-        identity: &Identity,
-        request_id: Option<RequestId>,
-        token: &RefreshToken,
-        successor: &RefreshToken,
-        session: &Session,
-        now: Timestamp,
-    ) -> Result<Self, NoEntropy> {
-        Ok(Self {
-            identity: identity.clone(),
-            request_id,
-            session: token.session,
-            generation: token.generation,
-            secret: token.secret.hash(),
-            successor: successor.secret.hash(),
-            token_id: TokenId::generate(now, random()?),
-            decision: DecisionId::generate(now, random()?),
-            grant: Grant::nothing(session),
-            now,
-        })
+    /// What it reads.
+    pub(crate) fn reads(&self) -> Reads {
+        let key = Some(*self.identity.api_key());
+        Reads::default().session(self.session).api_keys(key)
+    }
+
+    /// The scopes that are to be granted.
+    pub(crate) fn asked<'a>(&'a self, session: &'a Session) -> &'a ScopeSet {
+        if self.scopes.is_empty() {
+            &session.scopes
+        } else {
+            &self.scopes
+        }
     }
 
     /// The verdict on the presented token. Time in which no client could have received the answer again does not count
@@ -98,27 +119,28 @@ impl RefreshCommit {
         Seconds(u32::try_from(millis.saturating_add(999) / 1000).unwrap_or(u32::MAX))
     }
 
-    /// Reads the session again, and decides. `policy` made the decision.
-    pub(crate) fn decide(&self, state: &Snapshot, policy: &PolicyRevision) -> Decision<Outcome> {
-        if state.policy_in_force() != Some(policy) {
+    pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Outcome> {
+        if state.policy_in_force() != Some(self.policy.revision()) {
             return Decision::Abort(Outcome::PolicyChanged);
         }
-        let Some(stored) = state.session(self.session) else {
-            return refused(RefreshError::Invalid);
+        let key = state.api_key(self.identity.api_key());
+        if !key.is_some_and(|key| key.works(self.now)) {
+            return failed(RefreshError::CredentialEnded);
+        }
+        let stored = state.session(self.session);
+        let Some(stored) = stored.filter(|stored| stored.session.realm == self.identity.realm().name) else {
+            return failed(RefreshError::Invalid);
         };
         if let Some(reason) = self.ended_with_others(stored) {
-            return refused(RefreshError::Revoked(reason));
+            return failed(RefreshError::Revoked(reason));
         }
         let session = &stored.session;
         match self.verdict(session, &state.times) {
-            Verdict::Rotate | Verdict::Replay if self.grant.granted.is_empty() => {
-                // A reuse before and not now: impossible, as generations only grow.
-                refused(Unavailable::Defect("a generation went backwards").into())
-            }
-            Verdict::Rotate => self.rotate(state, session),
-            Verdict::Replay => self.replay(state, session),
+            Verdict::Rotate => self.granting(session, |grant| self.rotate(state, session, grant)),
+            Verdict::Replay => self.granting(session, |grant| self.replay(state, session, grant)),
+            // The scopes of a thief do not matter.
             Verdict::Reuse => self.reuse(session),
-            Verdict::Refuse(refusal) => refused(refusal.into()),
+            Verdict::Refuse(refusal) => Decision::Abort(Outcome::Refused(refusal, Arc::clone(session))),
         }
     }
 
@@ -128,37 +150,96 @@ impl RefreshCommit {
         stored.ended.filter(|_| is_own)
     }
 
-    fn rotate(&self, state: &Snapshot, session: &Session) -> Decision<Outcome> {
+    /// Decides `requested ∩ the session's ∩ policy now`, and goes on with the grant unless it is empty.
+    fn granting(
+        &self,
+        session: &Arc<Session>,
+        go_on: impl FnOnce(Grant) -> Decision<Outcome>,
+    ) -> Decision<Outcome> {
+        if self
+            .audience
+            .as_ref()
+            .is_some_and(|asked| *asked != session.audience)
+        {
+            return failed(RefreshError::OtherAudience(session.audience.clone()));
+        }
+        if let Some(beyond) = self.scopes.iter().find(|scope| !session.scopes.contains(scope)) {
+            return failed(RefreshError::ScopeExceedsGrant(beyond.clone()));
+        }
+        match self.grant(session) {
+            None => Decision::Abort(Outcome::GrantFirst(Arc::clone(session))),
+            Some(grant) if grant.granted.is_empty() => self.deny(session, grant),
+            Some(grant) => go_on(grant),
+        }
+    }
+
+    /// The grant that was decided before, or one that is decided now; `None` if it must be decided first.
+    fn grant(&self, session: &Session) -> Option<Grant> {
+        if self.granted.is_some() {
+            return self.granted.clone();
+        }
+        let asked = self.asked(session);
+        if !self.policy.is_compiled() || asked.len() > SCOPES_IN_TURN_MAX {
+            return None;
+        }
+        let grant = Bearer::of_session(session).grant(&self.policy, asked);
+        let bytes = bytes_at_most(self.identity.realm(), session, &grant);
+        (bytes <= self.token_bytes_max).then_some(grant)
+    }
+
+    fn deny(&self, session: &Session, grant: Grant) -> Decision<Outcome> {
+        let denial = Denial {
+            asked: self.asked(session).clone(),
+            denied: grant.denied,
+            partly: false,
+            policy: grant.revision,
+        };
+        let bearer = Bearer::of_session(session);
+        let record = denial.record(
+            &self.identity,
+            self.request_id,
+            &bearer,
+            Some(session.id),
+            self.decision,
+        );
+        let changes = Changes {
+            audit: vec![record],
+            ..Changes::default()
+        };
+        Decision::Commit(changes, Outcome::Denied(denial))
+    }
+
+    fn rotate(&self, state: &Snapshot, session: &Session, grant: Grant) -> Decision<Outcome> {
         let limits = &self.identity.realm().limits;
         let rotated = session
             .rotated(self.successor, limits, self.now)
-            .regaining(&self.grant.granted);
+            .regaining(&grant.granted);
         let rotated = Arc::new(rotated);
         let changes = Changes {
             sessions: vec![Arc::clone(&rotated)],
-            audit: vec![self.record(self.refreshed(&rotated, false))],
+            audit: vec![self.record(self.refreshed(&rotated, &grant, false))],
             ..Changes::default()
         };
-        Decision::Commit(changes, Outcome::Rotated(self.committed(state, rotated)))
+        Decision::Commit(changes, Outcome::Rotated(self.spent(state, rotated, grant)))
     }
 
-    fn replay(&self, state: &Snapshot, session: &Session) -> Decision<Outcome> {
+    fn replay(&self, state: &Snapshot, session: &Session, grant: Grant) -> Decision<Outcome> {
         if session
             .family
             .is_none_or(|family| family.current != self.successor)
         {
             // The ratchet gives another successor than before: the server key was changed.
-            return refused(RefreshError::Invalid);
+            return failed(RefreshError::Invalid);
         }
-        let given = session.regaining(&self.grant.granted).replayed(self.now);
+        let given = session.regaining(&grant.granted).replayed(self.now);
         let is_changed = given != *session;
         let given = Arc::new(given);
         let changes = Changes {
             sessions: is_changed.then(|| Arc::clone(&given)).into_iter().collect(),
-            audit: vec![self.record(self.refreshed(&given, true))],
+            audit: vec![self.record(self.refreshed(&given, &grant, true))],
             ..Changes::default()
         };
-        Decision::Commit(changes, Outcome::Replayed(self.committed(state, given)))
+        Decision::Commit(changes, Outcome::Replayed(self.spent(state, given, grant)))
     }
 
     fn reuse(&self, session: &Session) -> Decision<Outcome> {
@@ -180,27 +261,31 @@ impl RefreshCommit {
         Decision::Commit(changes, Outcome::Reused(client))
     }
 
-    fn committed(&self, state: &Snapshot, session: Arc<Session>) -> Committed {
-        Committed {
+    fn spent(&self, state: &Snapshot, session: Arc<Session>, grant: Grant) -> Spent {
+        let committed = Committed {
             session,
             token_id: self.token_id,
-            scopes: self.grant.granted.clone(),
-            policy: self.grant.revision,
+            scopes: grant.granted,
+            policy: grant.revision,
             rev: state.head(),
             at: self.now,
+        };
+        Spent {
+            committed,
+            denied: grant.denied,
         }
     }
 
-    fn refreshed(&self, session: &Session, is_replay: bool) -> AuditAction {
+    fn refreshed(&self, session: &Session, grant: &Grant, is_replay: bool) -> AuditAction {
         AuditAction::Refreshed {
             session: session.id,
             token: self.token_id,
             generation: session.generation(),
             is_replay,
-            scopes: self.grant.granted.clone(),
-            denied: self.grant.denied_scopes(),
+            scopes: grant.granted.clone(),
+            denied: grant.denied_scopes(),
             decision: self.decision,
-            policy: self.grant.revision,
+            policy: grant.revision,
         }
     }
 
@@ -209,8 +294,8 @@ impl RefreshCommit {
     }
 }
 
-fn refused(error: RefreshError) -> Decision<Outcome> {
-    Decision::Abort(Outcome::Refused(error))
+fn failed(error: RefreshError) -> Decision<Outcome> {
+    Decision::Abort(Outcome::Failed(error))
 }
 
 #[cfg(test)]

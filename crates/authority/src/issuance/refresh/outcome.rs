@@ -67,7 +67,10 @@ impl RefreshOutcome {
 
     pub(crate) fn of(error: &RefreshError) -> Self {
         match error {
-            RefreshError::Invalid | RefreshError::Ahead | RefreshError::WrongClient => Self::Invalid,
+            RefreshError::Invalid
+            | RefreshError::Ahead
+            | RefreshError::WrongClient
+            | RefreshError::CredentialEnded => Self::Invalid,
             RefreshError::Expired => Self::Expired,
             RefreshError::Revoked(_) => Self::Revoked,
             RefreshError::Reused => Self::Reused,
