@@ -213,7 +213,7 @@ async fn a_key_that_one_node_ends_makes_nothing_at_another() {
         ] {
             let refused = refused.unwrap_err();
             assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
-            assert_eq!(reason(&refused), "CREDENTIAL_INVALID");
+            assert_eq!(reason(&refused), "CLIENT_AUTH_FAILED");
         }
     }
 }
