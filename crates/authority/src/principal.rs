@@ -10,7 +10,7 @@ use tessera_token::ApiKeySecret;
 
 use crate::error::CallNotAllowed;
 
-/// An authenticated client. Only [`Credentials::authenticate`](crate::Credentials::authenticate) makes one.
+/// An authenticated client. Only [`Credentials`](crate::Credentials) makes one.
 #[derive(Clone, Debug)]
 pub struct Principal {
     identity: Identity,

@@ -506,8 +506,8 @@ mod tests {
             [
                 "/tessera.v1.TokenService/Issue",
                 "/tessera.v1.TokenService/Refresh",
-                "/oauth2/token",
                 "/auth/api-key",
+                "/oauth2/token",
             ]
         );
     }
