@@ -138,7 +138,7 @@ impl AnswerBody {
         if let Some(edge) = self.opened.take() {
             let sent = trailers.and_then(Sent::of);
             let outcome = sent.as_ref().map_or(Ok(()), |sent| Err(sent.into()));
-            edge.observe(&self.held.exchange, outcome);
+            edge.observe_stream(&self.held.exchange, outcome);
         }
     }
 

@@ -15,6 +15,7 @@ use super::{
     bytes::TakenBytes,
     calls::Edge,
     exchange::Exchange,
+    outcome::Failed,
     peer::Peer,
     request_body::RequestBody,
     route::{Caller, Route, Shape},
@@ -177,7 +178,7 @@ impl Edge {
         if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
             response.headers_mut().entry("x-request-id").or_insert(id);
         }
-        if let Some(tracing) = &self.tracing {
+        if let Some(tracing) = self.tracing.as_ref().filter(|_| !is_open) {
             tracing.end(&exchange, method, response.status());
         }
         let opened = is_open.then(|| Arc::clone(self));
@@ -190,6 +191,14 @@ impl Edge {
             };
             AnswerBody::new(body, exchange, is_stream, opened)
         })
+    }
+
+    /// Counts and logs how a stream begins, and ends its span.
+    pub(super) fn observe_stream(&self, exchange: &Exchange, outcome: Result<(), Failed<'_>>) {
+        self.observe(exchange, outcome);
+        if let Some(tracing) = &self.tracing {
+            tracing.end(exchange, &Method::POST, StatusCode::OK);
+        }
     }
 
     /// Counts and logs what no service handled: health, reflection, and requests that can't be decoded.
