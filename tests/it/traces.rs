@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message;
+use tessera_proto::v1::{WatchRequest, WatchStart, watch_request, watch_start::From};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
@@ -213,6 +214,27 @@ async fn a_stranger_puts_nothing_into_the_trace_of_another() {
     };
     assert_eq!(hex(&link.trace_id), TRACE);
     assert_eq!(attributes(&call)["rpc.response.status_code"], "UNAUTHENTICATED");
+}
+
+/// The status of a stream that is refused is in its trailers.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_span_of_a_refused_subscriber_has_its_status() {
+    let (endpoint, mut received) = collector().await;
+    let authority = traced(&endpoint);
+    let client = authority.client("production").await;
+    let start = WatchStart {
+        from: Some(From::Cursor("no-cursor".to_owned())),
+        ..WatchStart::default()
+    };
+    let first = WatchRequest {
+        message: Some(watch_request::Message::Start(start)),
+    };
+    let watch = client.revocations().watch(tokio_stream::once(first)).await;
+    watch.unwrap().into_inner().message().await.unwrap_err();
+    let call = received
+        .span("the call", |span| span.name.ends_with("RevocationService/Watch"))
+        .await;
+    assert_eq!(attributes(&call)["rpc.response.status_code"], "INVALID_ARGUMENT");
 }
 
 /// An installation that traces to `endpoint`, with more settings.
