@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tessera_store::StoreError;
+use tessera_store::{StoreError, backend::Pauses};
 use tokio::{
     sync::{Mutex, mpsc},
     time::sleep,
@@ -25,18 +25,6 @@ use crate::{connect::Connection, error::Failure, node::Node, read_set::ReadSet};
 const GROUP_MAX: usize = 1024;
 /// How long a writer waits before it tries again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-// A group costs the database as much processor time as about twenty calls. If calls arrive fast, a writer waits briefly
-// for more of them. They also wait for the processor, and get it sooner that way.
-/// If the previous group had this many units, a writer waits for more.
-const MANY: usize = 8;
-/// With this many it stops waiting.
-const ENOUGH: usize = 128;
-/// How long a pause takes, and how many pauses there are at most.
-const PAUSE: Duration = Duration::from_millis(1);
-const PAUSES_MAX: usize = 4;
-/// How many must arrive in one pause to justify another one.
-const WORTH_A_PAUSE: usize = 4;
 
 /// Work for a writer.
 pub(crate) enum Work {
@@ -76,8 +64,10 @@ impl Queue {
         let mut group = Vec::new();
         group.extend(self.work.recv().await?.unit());
         self.take(&mut group);
-        if self.before >= MANY {
-            self.wait_for_more(&mut group).await;
+        let mut pauses = Pauses::after(self.before);
+        while pauses.wants(group.len()) {
+            sleep(Pauses::LENGTH).await;
+            self.take(&mut group);
         }
         self.before = group.len();
         group.extend(iter::from_fn(|| self.background.try_recv().ok()));
@@ -90,20 +80,6 @@ impl Queue {
             && let Ok(work) = self.work.try_recv()
         {
             group.extend(work.unit());
-        }
-    }
-
-    async fn wait_for_more(&mut self, group: &mut Vec<Waiting>) {
-        for _ in 0..PAUSES_MAX {
-            let before = group.len();
-            if before >= ENOUGH {
-                return;
-            }
-            sleep(PAUSE).await;
-            self.take(group);
-            if group.len().saturating_sub(before) < WORTH_A_PAUSE {
-                return;
-            }
         }
     }
 }

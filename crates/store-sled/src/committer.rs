@@ -5,10 +5,13 @@ use std::{
     iter, mem,
     sync::{Arc, Weak},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use tessera_store::{CommittedGroup, Placed, PurgeReport, StoreError, UnitOfWork, backend::caught};
+use tessera_store::{
+    CommittedGroup, Placed, PurgeReport, StoreError, UnitOfWork,
+    backend::{Pauses, caught},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -24,18 +27,6 @@ use super::{
 
 /// How many units one group has at most.
 const GROUP_MAX: usize = 1024;
-
-// A group costs as much processor time as about ten calls, in the database's threads and the kernel. If calls arrive
-// fast, the writer waits briefly for more of them. They also wait for the processor, and get it sooner that way.
-/// If the previous group had this many units, the writer waits for more.
-const MANY: usize = 8;
-/// With this many it stops waiting.
-const ENOUGH: usize = 128;
-/// How long a pause takes, and how many pauses there are at most.
-const PAUSE: Duration = Duration::from_millis(1);
-const PAUSES_MAX: usize = 4;
-/// How many must arrive in one pause to justify another one.
-const WORTH_A_PAUSE: usize = 4;
 
 /// Work for the writer.
 pub(super) enum Work {
@@ -245,23 +236,15 @@ impl Gathered {
         };
         gathered.add(first);
         gathered.take(waiting);
-        if before >= MANY {
-            gathered.wait_for_more(waiting, || thread::sleep(PAUSE));
-        }
+        gathered.wait_for_more(waiting, before, || thread::sleep(Pauses::LENGTH));
         gathered
     }
 
-    fn wait_for_more(&mut self, waiting: &mut mpsc::Receiver<Work>, pause: impl Fn()) {
-        for _ in 0..PAUSES_MAX {
-            let had = self.work.len();
-            if self.between.is_some() || had >= ENOUGH {
-                return;
-            }
+    fn wait_for_more(&mut self, waiting: &mut mpsc::Receiver<Work>, before: usize, pause: impl Fn()) {
+        let mut pauses = Pauses::after(before);
+        while self.between.is_none() && pauses.wants(self.work.len()) {
             pause();
             self.take(waiting);
-            if self.work.len() - had < WORTH_A_PAUSE {
-                return;
-            }
         }
     }
 
@@ -315,29 +298,18 @@ mod tests {
 
     use super::*;
 
-    /// How large a group gets if this many units arrive in each pause, and after how many pauses.
-    fn gathered(come: &[usize]) -> (usize, usize) {
-        let (sender, mut waiting) = mpsc::channel(GROUP_MAX);
+    #[test]
+    fn the_writer_waits_while_calls_come_fast() {
+        let (sender, mut waiting) = mpsc::channel(8);
         let pauses = Cell::new(0);
-        let mut gathered = Gathered {
-            work: vec![Work::Background],
-            between: None,
-        };
-        gathered.wait_for_more(&mut waiting, || {
-            for _ in 0..come[pauses.get()] {
+        let mut gathered = Gathered::of(Work::Background, &mut waiting, 0);
+        gathered.wait_for_more(&mut waiting, GROUP_MAX, || {
+            for _ in 0..[5, 1][pauses.get()] {
                 sender.try_send(Work::Background).unwrap();
             }
             pauses.set(pauses.get() + 1);
         });
-        (gathered.work.len(), pauses.get())
-    }
-
-    #[test]
-    fn the_writer_waits_while_calls_come_fast() {
-        assert_eq!(gathered(&[0]), (1, 1));
-        assert_eq!(gathered(&[4, 3]), (8, 2));
-        assert_eq!(gathered(&[4, 5, 6, 7]), (23, 4));
-        assert_eq!(gathered(&[200]), (201, 1));
+        assert_eq!((gathered.work.len(), pauses.get()), (7, 2));
     }
 
     #[test]
@@ -349,7 +321,7 @@ mod tests {
         }
         let mut gathered = Gathered::of(Work::Background, &mut waiting, 0);
         assert!(matches!(gathered.between, Some(Between::Close(_))));
-        gathered.wait_for_more(&mut waiting, || panic!("it waits"));
+        gathered.wait_for_more(&mut waiting, GROUP_MAX, || panic!("it waits"));
         assert_eq!((gathered.work.len(), waiting.len()), (2, 1));
     }
 }

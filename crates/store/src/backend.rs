@@ -7,5 +7,6 @@ pub use crate::{
         LogStart,
         cutoff::{FAR, LEFT_MAX, cutoff_target, cutoff_until, placed, remembered},
     },
+    pauses::Pauses,
     unit::Step,
 };

@@ -21,6 +21,7 @@ mod memory;
 mod node;
 mod nodes;
 mod page;
+mod pauses;
 mod reads;
 mod record;
 mod snapshot;
