@@ -8,19 +8,25 @@ use tessera_token::ApiKeySecret;
 
 use crate::{
     credential::{credentials::Credentials, error::AuthenticateError},
+    error::Unavailable,
     principal::{Identity, Principal},
 };
 
 impl Credentials {
     /// Whether the API key that authenticated a client still works.
     pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
+        if self.has_ended(principal).await? {
+            return Err(AuthenticateError::Refused);
+        }
+        Ok(())
+    }
+
+    /// Whether the API key that authenticated a client no longer works.
+    pub(crate) async fn has_ended(&self, principal: &Principal) -> Result<bool, Unavailable> {
         let record = self.shared.store.api_key(principal.api_key()).await?;
         self.shared.followed().await?;
         let works = record.is_some_and(|record| record.works(self.shared.clock.now()));
-        let is_disabled = self.disabled.has(principal.realm_name(), principal.client());
-        (works && !is_disabled)
-            .then_some(())
-            .ok_or(AuthenticateError::Refused)
+        Ok(!works || self.disabled.has(principal.realm_name(), principal.client()))
     }
 
     /// Authenticates a client by its API key, which it presents from the address `from`.
@@ -29,7 +35,10 @@ impl Credentials {
     /// [`AuthenticateError::Refused`] for any reason: a caller without a valid credential learns nothing. A caller with
     /// a valid one that may not be used from this address, or whose realm is of another kind now, is told so.
     pub async fn authenticate(&self, credential: &str, from: IpAddr) -> Result<Principal, AuthenticateError> {
-        let credential = ApiKeySecret::parse(credential).map_err(|_| AuthenticateError::Refused)?;
+        self.look_up(parsed(credential)?, from).await
+    }
+
+    async fn look_up(&self, credential: ApiKeySecret, from: IpAddr) -> Result<Principal, AuthenticateError> {
         let record = self
             .shared
             .store
@@ -60,16 +69,16 @@ impl Credentials {
     /// # Errors
     /// The same.
     pub async fn recognize(&self, credential: &str, from: IpAddr) -> Result<Principal, AuthenticateError> {
-        let parsed = ApiKeySecret::parse(credential).map_err(|_| AuthenticateError::Refused)?;
+        let credential = parsed(credential)?;
         let now = self.shared.clock.now();
-        if let Some(record) = self.recent.get(parsed.id(), now)
+        if let Some(record) = self.recent.get(credential.id(), now)
             && let Some(realm) = self.shared.realms.get(&record.realm)
-            && let Ok(identity) = self.accept(&record, realm, &parsed, from, now)
+            && let Ok(identity) = self.accept(&record, realm, &credential, from, now)
         {
             self.used_api_keys.note(&record, now);
-            return Ok(Principal::new(identity, parsed));
+            return Ok(Principal::new(identity, credential));
         }
-        self.authenticate(credential, from).await
+        self.look_up(credential, from).await
     }
 
     /// The client of `record`, if the credential is its key, and may be used now and from this address.
@@ -123,4 +132,8 @@ impl Credentials {
         let identity = |realm| Identity::new(Arc::clone(realm), session.client.clone(), *api_key, None);
         Ok(realm.map(identity))
     }
+}
+
+fn parsed(credential: &str) -> Result<ApiKeySecret, AuthenticateError> {
+    ApiKeySecret::parse(credential).map_err(|_| AuthenticateError::Refused)
 }

@@ -2,10 +2,7 @@
 
 use tessera_core::{Audience, DecisionId, PolicyRevision, RevokeReason, Scope};
 
-use crate::{
-    credential::error::AuthenticateError,
-    error::{CallNotAllowed, Unavailable, from_entropy, from_store},
-};
+use crate::error::{CallNotAllowed, Unavailable, from_entropy, from_store};
 
 /// The access token would exceed the length limit: verifiers and proxies would refuse it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,24 +166,6 @@ pub enum RefreshError {
     /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-}
-
-impl From<AuthenticateError> for IssueError {
-    fn from(error: AuthenticateError) -> Self {
-        match error {
-            AuthenticateError::Unavailable(error) => error.into(),
-            _ => Self::CredentialEnded,
-        }
-    }
-}
-
-impl From<AuthenticateError> for RefreshError {
-    fn from(error: AuthenticateError) -> Self {
-        match error {
-            AuthenticateError::Unavailable(error) => error.into(),
-            _ => Self::CredentialEnded,
-        }
-    }
 }
 
 from_store!(IssueError, RefreshError);

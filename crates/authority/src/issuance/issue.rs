@@ -52,9 +52,11 @@ impl Issuance {
     /// See [`IssueError`]: nothing is stored if it fails.
     pub async fn issue(&self, principal: &Principal, request: &IssueRequest) -> Result<Issued, IssueError> {
         let issued = self.issue_until_decided(principal, request).await;
-        if issued.is_err() {
-            // A caller whose key ended learns nothing else.
-            self.credentials.still_works(principal).await?;
+        // A caller whose key ended learns nothing else.
+        if !matches!(issued, Ok(_) | Err(IssueError::Unavailable(_)))
+            && self.credentials.has_ended(principal).await?
+        {
+            return Err(IssueError::CredentialEnded);
         }
         issued
     }

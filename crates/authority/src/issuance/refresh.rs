@@ -9,8 +9,8 @@ pub(crate) mod outcome;
 use std::sync::Arc;
 
 use tessera_core::{
-    Audience, DecisionId, PolicyRevision, RealmName, Refreshable, Refusal, RequestId, Scope, ScopeSet,
-    Session, SessionId, TokenId,
+    Audience, ClientName, DecisionId, PolicyRevision, RealmName, Refreshable, Refusal, RequestId, Scope,
+    ScopeSet, Session, SessionId, TokenId,
 };
 use tessera_policy::Policy;
 use tessera_store::Snapshot;
@@ -24,6 +24,7 @@ use self::{
 use crate::{
     error::Unavailable,
     issuance::{
+        denial::Denial,
         error::RefreshError,
         issue::DECISIONS_MAX,
         issuer::Issuance,
@@ -76,9 +77,11 @@ impl Issuance {
         request: &RefreshRequest,
     ) -> Result<Refreshed, RefreshError> {
         let refreshed = self.refresh_as(principal.identity(), request).await;
-        if refreshed.is_err() {
-            // A caller whose key ended learns nothing else.
-            self.credentials.still_works(principal).await?;
+        // A caller whose key ended learns nothing else.
+        if !matches!(refreshed, Ok(_) | Err(RefreshError::Unavailable(_)))
+            && self.credentials.has_ended(principal).await?
+        {
+            return Err(RefreshError::CredentialEnded);
         }
         refreshed
     }
@@ -176,26 +179,42 @@ impl Issuance {
             granted,
             now,
         };
-        let outcome = match self.spend(commit(None)).await? {
-            Outcome::GrantFirst(session) => {
-                let grant = self.grant_first(&commit(None), &session)?;
-                self.spend(commit(Some(grant))).await?
-            }
-            outcome => outcome,
-        };
-        let (spent, replayed) = match outcome {
-            Outcome::Rotated(spent) => (spent, false),
-            Outcome::Replayed(spent) => (spent, true),
-            Outcome::PolicyChanged => return Ok(None),
-            nothing_spent => return Err(self.refused(nothing_spent, identity, &token, decision).await),
-        };
-        let Spent { committed, denied } = spent;
+        let mut granted = None;
+        loop {
+            let (spent, replayed) = match self.spend(commit(granted)).await? {
+                Outcome::Rotated(spent) => (spent, false),
+                Outcome::Replayed(spent) => (spent, true),
+                Outcome::GrantFirst(session) => {
+                    granted = Some(self.grant_first(&commit(None), &session)?);
+                    continue;
+                }
+                Outcome::PolicyChanged => return Ok(None),
+                Outcome::Refused(refusal, session) => {
+                    return Err(self.refuse(refusal, identity, &session).await);
+                }
+                Outcome::Reused(client) => return Err(reused(token.session, &client)),
+                Outcome::Denied(denial) => return Err(denied(denial, decision)),
+                Outcome::Failed(error) => return Err(error),
+            };
+            let refreshed = self.answer_refresh(identity, spent, replayed, &successor, decision);
+            return refreshed.await.map(Some);
+        }
+    }
+
+    async fn answer_refresh(
+        &self,
+        identity: &Identity,
+        Spent { committed, denied }: Spent,
+        replayed: bool,
+        successor: &RefreshToken,
+        decision: DecisionId,
+    ) -> Result<Refreshed, RefreshError> {
         let (session, generation) = (committed.session.id, committed.session.generation());
         let policy = committed.policy;
         tracing::debug!(%decision, %policy, %session, "refreshed");
         self.shared.followed_through(committed.rev).await?;
-        let tokens = self.mint(identity.realm(), committed, Some(&successor))?;
-        Ok(Some(Refreshed {
+        let tokens = self.mint(identity.realm(), committed, Some(successor))?;
+        Ok(Refreshed {
             tokens,
             session,
             generation,
@@ -203,7 +222,7 @@ impl Issuance {
             denied,
             policy,
             decision,
-        }))
+        })
     }
 
     async fn spend(&self, commit: RefreshCommit) -> Result<Outcome, RefreshError> {
@@ -226,36 +245,6 @@ impl Issuance {
         Ok(grant)
     }
 
-    /// Why no token was given.
-    async fn refused(
-        &self,
-        outcome: Outcome,
-        identity: &Identity,
-        token: &RefreshToken,
-        decision: DecisionId,
-    ) -> RefreshError {
-        let session = token.session;
-        match outcome {
-            Outcome::Refused(refusal, session) => self.refuse(refusal, identity, &session).await,
-            Outcome::Failed(error) => error,
-            Outcome::Reused(client) => {
-                tracing::warn!(%session, %client, "a spent refresh token was used: session revoked");
-                RefreshError::Reused
-            }
-            Outcome::Denied(denial) => {
-                denial.log(decision);
-                RefreshError::Denied {
-                    denied: denial.denied,
-                    decision,
-                    policy: denial.policy,
-                }
-            }
-            Outcome::GrantFirst(_) | Outcome::Rotated(_) | Outcome::Replayed(_) | Outcome::PolicyChanged => {
-                Unavailable::Defect("a refresh was not decided").into()
-            }
-        }
-    }
-
     async fn refuse(&self, refusal: Refusal, identity: &Identity, session: &Session) -> RefreshError {
         if refusal == Refusal::WrongClient {
             self.refusals.wrong_client(identity, session).await;
@@ -265,6 +254,20 @@ impl Issuance {
             self.shared.rollback.note("a refresh token");
         }
         RefreshError::from(refusal)
+    }
+}
+
+fn reused(session: SessionId, client: &ClientName) -> RefreshError {
+    tracing::warn!(%session, %client, "a spent refresh token was used: session revoked");
+    RefreshError::Reused
+}
+
+fn denied(denial: Denial, decision: DecisionId) -> RefreshError {
+    denial.log(decision);
+    RefreshError::Denied {
+        denied: denial.denied,
+        decision,
+        policy: denial.policy,
     }
 }
 
