@@ -167,24 +167,22 @@ impl http_body::Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        if let Some(stranger) = this.held.exchange.stranger()
-            && stranger.poll_evicted(cx.waker())
-            && !this.is_farewell
-        {
-            let part = this.evicted();
-            let frame = part.as_ref().and_then(|part| part.as_ref().ok());
-            this.observe(frame.and_then(Frame::trailers_ref));
-            return Poll::Ready(part);
-        }
-        let mut polled = this.inner.poll_frame(cx);
+        let stranger = this.held.exchange.stranger();
+        let is_evicted =
+            stranger.is_some_and(|stranger| stranger.poll_evicted(cx.waker())) && !this.is_farewell;
+        let mut polled = if is_evicted {
+            Poll::Ready(this.evicted())
+        } else {
+            this.inner.poll_frame(cx)
+        };
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
         {
             status::bound(trailers);
+            this.observe(Some(trailers));
         }
-        if let Poll::Ready(part) = &polled {
-            let frame = part.as_ref().and_then(|part| part.as_ref().ok());
-            this.observe(frame.and_then(Frame::trailers_ref));
+        if polled.is_ready() {
+            this.observe(None);
         }
         polled.map_ok(|frame| frame.map_data(|bytes| Part::of(&this.held, bytes)))
     }
