@@ -121,6 +121,13 @@ fn the_table_of_what_is_not_made() {
         }],
         ..state()
     };
+    let key_expired = Snapshot {
+        api_keys: vec![tessera_core::ApiKey {
+            expires_at: Some(at(0)),
+            ..api_key(1)
+        }],
+        ..state()
+    };
     let no_key = Snapshot {
         api_keys: Vec::new(),
         ..state()
@@ -141,6 +148,12 @@ fn the_table_of_what_is_not_made() {
             "the key is revoked",
             commit(),
             key_revoked,
+            "abort CredentialEnded",
+        ),
+        (
+            "the key has expired",
+            commit(),
+            key_expired,
             "abort CredentialEnded",
         ),
         ("the key is gone", commit(), no_key, "abort CredentialEnded"),
