@@ -171,8 +171,19 @@ fn write_certificates(directory: &Path) {
 /// A copy of an SDK's directory and nothing else.
 fn alone(language: &str) -> TempDir {
     let directory = TempDir::new().unwrap();
-    copy_directory(&root().join("sdk").join(language), directory.path());
+    copy_sdk(language, directory.path());
     directory
+}
+
+/// Copies an SDK without what its tools leave in a checkout: a build takes old files from there.
+fn copy_sdk(language: &str, to: &Path) {
+    copy_directory(&root().join("sdk").join(language), to);
+    for left in ["build", "dist", "src/tessera_client.egg-info"] {
+        let left = to.join(left);
+        if left.exists() {
+            fs::remove_dir_all(left).unwrap();
+        }
+    }
 }
 
 /// The Python SDK in `sdk/python`, and `installed` from there.
@@ -198,9 +209,8 @@ pub(crate) fn built_typescript(peers: &Peers) -> TempDir {
 /// A copy of an SDK with the files that its tests need from the repository, so that the build leaves nothing there.
 fn sources(peers: &Peers, language: &str) -> TempDir {
     let directory = peers.scratch();
-    let copy = |name: &str| copy_directory(&root().join(name), &directory.path().join(name));
-    copy("policies");
-    copy(&format!("sdk/{language}"));
+    copy_directory(&root().join("policies"), &directory.path().join("policies"));
+    copy_sdk(language, &directory.path().join("sdk").join(language));
     directory
 }
 
